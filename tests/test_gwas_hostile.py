@@ -109,6 +109,26 @@ def test_bits_behind_the_last_sample_far_into_the_file(tmp_path):
         scan(files)
 
 
+@pytest.mark.parametrize("more", [1, 2])
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_lines_of_a_fam_too_many_that_fit_into_the_unused_bits(tmp_path, more, place):
+    files = Files(write_files(tmp_path, calls=random_calls(200, 30, 4)))
+    extra = [f"FID IID{k} 0 0 0 -9" for k in range(more)]
+    files.edit(".fam", lambda x: [*extra, *x] if place == "first" else [*x, *extra])
+    with pytest.raises(DataError, match=f"last {more} of {30 + more} samples .*unused bits"):
+        scan(files)
+
+
+def test_a_last_sample_with_two_copies_at_few_variants_is_read(tmp_path):
+    calls = random_calls(12, 30, 4)
+    calls[:, -1] = 2
+    files = Files(write_files(tmp_path, calls=calls))
+    assert scan(files).glance()["n"][0] == 30
+    calls = random_calls(200, 29, 4)
+    calls[:, -1] = 2  # four samples a byte: the 29th is alone in its own
+    assert scan(Files(write_files(tmp_path, "b", calls=calls))).glance()["n"][0] == 29
+
+
 # --- phenotypes, formulas, options: (keywords of the scan, the error, what it says)
 
 HOLED = np.where(np.arange(N) < 25, np.nan, 1.0 * np.arange(N))

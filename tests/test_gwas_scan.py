@@ -407,6 +407,25 @@ def test_clumps_are_those_of_the_definition(study):
 # --- files
 
 
+@pytest.mark.parametrize(
+    ("written", "catalogued"),
+    [
+        (["1", "23", "24", "25", "26"], ["1", "23", "24", "23", "25"]),
+        (["01", "X", "Y", "XY", "MT"], ["1", "23", "24", "23", "25"]),
+        (["chr1", "chrX", "PAR1", "PAR2", "chrM"], ["1", "23", "23", "23", "25"]),
+        (["1", "25", "26", "27", "chrUn"], ["1", "25", "26", "27", "chrUn"]),
+    ],
+)
+def test_chromosomes_of_the_catalogue(tmp_path, written, catalogued):
+    """PLINK's 25 and 26 are the part that X and Y share, and MT; the catalogue's 25 is MT."""
+    calls = random_calls(10, 40, 8, missing=0.0) // 2 * 2  # no male is heterozygous on X
+    prefix = write_files(tmp_path, calls=calls, chromosome=[w for w in written for _ in (0, 1)],
+                         sex=["1", "2"] * 20)  # fmt: skip
+    found = gwas.scan("phenotype ~ 1", prefix, relationship=None, min_maf=0, max_missing=1)
+    table = pd.read_csv(found.save(tmp_path / "a.tsv"), sep="\t", dtype=str)
+    assert list(dict.fromkeys(table["chromosome"])) == list(dict.fromkeys(catalogued))
+
+
 def test_files_in_the_formats_of_other_programs(plain, tmp_path):
     known = rows_tested(plain)
     ssf = pd.read_csv(plain.save(tmp_path / "a.tsv"), sep="\t")

@@ -328,7 +328,7 @@ def test_joint_tests_without_relationship_are_those_of_multivariate_regression(s
         ({"interaction": "agee"}, FormulaError, "did you mean 'age'"),
         ({"interaction": 3}, ModelError, "the name of a column"),
         ({"interaction": "population"}, (DataError, ModelError), "population"),
-        ({"interaction": "age", "family": "binomial"}, ModelError, "a scan takes one"),
+        ({"interaction": "age", "family": "binomial"}, DataError, "a binary trait is 0 and 1"),
     ],
 )
 def test_words_that_do_not_fit(study, options, error, said):

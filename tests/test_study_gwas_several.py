@@ -67,6 +67,35 @@ def test_interactions_of_nothing():
         assert all(within(share, level, 4000) for share in shares.values())
 
 
+@pytest.mark.parametrize("kind", ["robust", "binomial"])
+def test_other_interactions_of_nothing(kind):
+    """With residual variances that differ ninefold; and of a binary trait, one case to four."""
+    rng = np.random.default_rng(5)
+    source = variants(rng, 4000, 0.1, 0.5)
+    u = polygenic(rng, 1)[:, 0]
+    env = (rng.random(N) < 0.25).astype(float)
+    y = u + 0.5 * env + rng.normal(size=N) * np.where(env == 1, 2.4, 0.8)
+    options: dict[str, object] = {"robust": True}
+    columns = ["p_wald", "p_joint_wald"]
+    if kind == "binomial":
+        y = u + 0.5 * env + rng.normal(size=N)
+        y, options = (y > np.quantile(y, 0.8)).astype(float), {"family": "binomial"}
+        columns = ["p_spa", "p_joint_spa"]
+    table = pd.DataFrame({"IID": NAMES, "env": env, "y": y})
+    found = gwas.scan("y ~ 1", source, table, relationship=K, interaction="env", **options).tidy()
+    if kind == "binomial":
+        found["p_spa"] = 10.0 ** -found["neg_log10_p_spa"]
+    else:
+        plain = gwas.scan("y ~ 1", source, table, relationship=K, interaction="env").tidy()
+        told("equal variances taken, 0.01", shares_below(plain, columns, 0.01))
+        assert shares_below(plain, columns, 0.01)["p_wald"] > 0.02
+    for level in (0.05, 0.01):
+        shares = shares_below(found, columns, level)
+        told(f"{kind} interaction, {level}", shares)
+        assert all(share < level + 4 * np.sqrt(level / 4000) for share in shares.values())
+        assert all(share > 0.5 * level for share in shares.values())
+
+
 def test_joint_tests_of_nothing():
     rng = np.random.default_rng(2)
     source = variants(rng, 3000, 0.1, 0.5)

@@ -54,9 +54,11 @@ class SearchBar:
         self._bar.set_postfix_str(f"criterion {criterion:.6g}, next step {decrement:.1e}")
 
 
-def counted(work: Sequence[int], what: str, wanted: bool | None) -> Iterator[int]:
+def counted(
+    work: Sequence[int], what: str, wanted: bool | None, *, unit: str = " fits"
+) -> Iterator[int]:
     """Go through a list of work with a bar: always, never, or (None) where a person looks."""
-    yield from arriving(work, len(work), what, wanted)
+    yield from arriving(work, len(work), what, wanted, unit=unit)
 
 
 def arriving(
@@ -114,8 +116,8 @@ class Tally:
 class Ticker:
     """A progress bar that is told how many pieces of work are done."""
 
-    def __init__(self, total: int, what: str, wanted: bool | None) -> None:
-        self._work = counted(range(total), what, wanted)
+    def __init__(self, total: int, what: str, wanted: bool | None, *, unit: str = " fits") -> None:
+        self._work = counted(range(total), what, wanted, unit=unit)
         next(self._work, None)
 
     def __enter__(self) -> Callable[[int], object]:

@@ -116,6 +116,10 @@ def _add_jobs(group: ArgumentParser | _ArgumentGroup) -> None:
     )
 
 
+def _add_memory(group: ArgumentParser | _ArgumentGroup) -> None:
+    group.add_argument("--memory", type=positive_number, metavar="GB", help="the most memory")
+
+
 def _marks(arguments: Namespace) -> dict[str, Any]:
     return {} if arguments.na is None else {"na": tuple(arguments.na)}
 
@@ -166,6 +170,10 @@ def _add_scan(parser: ArgumentParser) -> None:
         "--interaction", metavar="COL", help="test each variant's product with this column"
     )
     model.add_argument(
+        "--robust", action="store_true",
+        help="with --interaction: residual variances may differ, as between environments",
+    )  # fmt: skip
+    model.add_argument(
         "--joint", action="store_true", help="test all traits together (multivariate model)"
     )
     model.add_argument(
@@ -180,7 +188,7 @@ def _add_scan(parser: ArgumentParser) -> None:
         "--precision", choices=("mixed", "double"), default="mixed", metavar="WHICH",
         help="single precision where it suffices (mixed), or double",
     )  # fmt: skip
-    work.add_argument("--memory", type=positive_number, metavar="GB", help="the most memory")
+    _add_memory(work)
     work.add_argument("--block", type=positive, metavar="N", help="variants at a time")
     work.add_argument(
         "--resume", metavar="FOLDER", help="keep parts here, and go on from those that are there"
@@ -232,6 +240,7 @@ def _scan(arguments: Namespace) -> Code:
         variance=arguments.variance,
         effect=arguments.effect,
         interaction=arguments.interaction,
+        robust=arguments.robust,
         given=arguments.given or None,
         joint=arguments.joint,
         transform=_transform(arguments),
@@ -311,6 +320,7 @@ def _add_grm(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="PREFIX", required=True, help="of the files")
     _add_jobs(parser)
+    _add_memory(parser)
     options.add_quiet(parser.add_argument_group("results"))
 
 
@@ -322,7 +332,7 @@ def _grm(arguments: Namespace) -> Code:
         return _sparse(arguments)
     K = gwas.grm(
         _genotypes(arguments), kind=arguments.kind, alpha=arguments.alpha, min_maf=arguments.maf,
-        max_missing=arguments.geno, n_jobs=arguments.n_jobs,
+        max_missing=arguments.geno, n_jobs=arguments.n_jobs, memory=arguments.memory,
     )  # fmt: skip
     if arguments.without is not None:
         K = K.without(arguments.without)
@@ -343,7 +353,7 @@ def _sparse(arguments: Namespace) -> Code:
         )
     kin = gwas.sparse_grm(
         _genotypes(arguments), cut=arguments.sparse, min_maf=arguments.maf,
-        max_missing=arguments.geno, n_jobs=arguments.n_jobs,
+        max_missing=arguments.geno, n_jobs=arguments.n_jobs, memory=arguments.memory,
     )  # fmt: skip
     path = kin.save(arguments.out)
     if not arguments.quiet:
@@ -358,6 +368,7 @@ def _add_pca(parser: ArgumentParser) -> None:
     _add_matrix_limits(parser)
     parser.add_argument("--out", metavar="FILE", help="write the scores: FID, IID, PC1 ...")
     _add_jobs(parser)
+    _add_memory(parser)
     options.add_quiet(parser.add_argument_group("results"))
 
 
@@ -368,7 +379,7 @@ def _pca(arguments: Namespace) -> Code:
     _check_targets(arguments, "out")
     found = gwas.pca(
         _genotypes(arguments), n=arguments.n, min_maf=arguments.maf, max_missing=arguments.geno,
-        n_jobs=arguments.n_jobs,
+        n_jobs=arguments.n_jobs, memory=arguments.memory,
     )  # fmt: skip
     if arguments.out is not None:
         table = found.tidy().to_csv(sep="\t", index=False, lineterminator="\n")

@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 from ranef.fields.gwas.logistic import LogisticNull, log_likelihood, probability
 from ranef.fields.gwas.tails import LN10, log10_chi2_tail
 
-__all__ = ["Penalised", "Tested", "firth", "firth_about", "saddlepoint", "test_binary"]
+__all__ = [
+    "COLLINEAR",
+    "LOOK",
+    "Penalised",
+    "Tested",
+    "few_of",
+    "firth",
+    "firth_about",
+    "firth_last",
+    "saddlepoint",
+    "test_binary",
+]
 
 Floats = NDArray[np.float64]
 
@@ -109,7 +120,7 @@ def test_binary(
     for k in np.flatnonzero(found.score > LOOK):
         ratio = float(variance[k] / plain[k])
         q = float(s[k]) / np.sqrt(ratio)
-        found.log10_spa[k] = saddlepoint(_few(X[k], G[k]), G[k], null.mu, q)
+        found.log10_spa[k] = saddlepoint(few_of(X[k], G[k]), G[k], null.mu, q)
         fit = _estimate(null, X[k], G[k])
         found.beta[k] = fit.beta / ratio
         found.std_error[k] = fit.std_error / np.sqrt(ratio)
@@ -117,7 +128,7 @@ def test_binary(
     return found
 
 
-def _few(x: Floats, g: Floats) -> NDArray[np.bool_]:
+def few_of(x: Floats, g: Floats) -> NDArray[np.bool_]:
     """Who has another value than the most frequent one; all where that is not frequent."""
     values, counts = np.unique(x, return_counts=True)
     most = int(np.argmax(counts))
@@ -255,20 +266,23 @@ def firth(y: Floats, X: Floats) -> Penalised:
     >>> round(firth(y, np.column_stack([np.ones(14), x])).beta, 4)
     -1.4351
     """
+    beta, inverse, lrt = firth_last(y, X, np.zeros(len(y)))
+    return Penalised(float(beta[-1]), float(np.sqrt(inverse[-1, -1])), lrt)
+
+
+def firth_last(y: Floats, X: Floats, offset: Floats) -> tuple[Floats, Floats, float]:
+    """All coefficients, (X'DX)^-1 and the last one's likelihood ratio, beside an offset of eta."""
     scale = np.sqrt(np.mean(X**2, axis=0))
     Z = X / scale
-    beta, value, inverse = _maximum(y, Z, free=Z.shape[1])
-    _, below, _ = _maximum(y, Z, free=Z.shape[1] - 1)
-    return Penalised(
-        float(beta[-1] / scale[-1]), float(np.sqrt(inverse[-1, -1]) / scale[-1]),
-        max(2.0 * (value - below), 0.0),
-    )  # fmt: skip
+    beta, value, inverse = _maximum(y, Z, offset, free=Z.shape[1])
+    _, below, _ = _maximum(y, Z, offset, free=Z.shape[1] - 1)
+    return beta / scale, inverse / np.outer(scale, scale), max(2.0 * (value - below), 0.0)
 
 
-def _maximum(y: Floats, X: Floats, free: int) -> tuple[Floats, float, Floats]:
+def _maximum(y: Floats, X: Floats, offset: Floats, free: int) -> tuple[Floats, float, Floats]:
     """Coefficients (the first `free` of them estimated), the criterion, and (X'DX)^-1."""
     beta = np.zeros(X.shape[1])
-    value, score, inverse, step_of = _penalised(y, X, beta, free)
+    value, score, inverse, step_of = _penalised(y, X, offset, beta, free)
     for _ in range(MOST_STEPS):
         step = step_of @ score
         size = float(np.abs(step).max()) if free else 0.0
@@ -276,7 +290,7 @@ def _maximum(y: Floats, X: Floats, free: int) -> tuple[Floats, float, Floats]:
         new = beta.copy()
         for _ in range(40):
             new[:free] = beta[:free] + step
-            tried = _penalised(y, X, new, free)
+            tried = _penalised(y, X, offset, new, free)
             if tried[0] >= value - 1e-11 * abs(value):
                 break
             step *= 0.5
@@ -288,10 +302,10 @@ def _maximum(y: Floats, X: Floats, free: int) -> tuple[Floats, float, Floats]:
 
 
 def _penalised(
-    y: Floats, X: Floats, beta: Floats, free: int
+    y: Floats, X: Floats, offset: Floats, beta: Floats, free: int
 ) -> tuple[float, Floats, Floats, Floats]:
     """The criterion, its modified score, (X'DX)^-1, and that of the free coefficients."""
-    eta = X @ beta
+    eta = offset + X @ beta
     p = probability(eta)
     D = p * (1.0 - p)
     DX = D[:, None] * X

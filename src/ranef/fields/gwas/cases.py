@@ -21,7 +21,7 @@ from ranef.fields.gwas.tails import log10_chi2_tail
 from ranef.fields.gwas.ways import Stretched
 from ranef.solve.resources import one_blas_thread
 
-__all__ = ["Binomial", "LogisticReady", "logistic_ready"]
+__all__ = ["Binomial", "LogisticReady", "count_cases", "logistic_ready", "whole_numbers"]
 
 Floats = NDArray[np.float64]
 
@@ -99,7 +99,9 @@ class Binomial(Stretched):
             whole.put(stretch.rows, found)
             for name in ("beta", "std_error", "score", "lrt", "log10_spa"):
                 getattr(whole, name)[status != OK] = np.nan
-            _count_cases(whole, stretch, null.y)
+            counts = count_cases(stretch, null.y)
+            for name, values in counts.items():
+                getattr(whole, name)[:] = values
             statuses.append(status)
             results.append(whole)
         return stretch.part(statuses, results)
@@ -113,7 +115,7 @@ class Binomial(Stretched):
         return made
 
 
-def _count_cases(found: Tested, stretch: Stretch, y: Floats) -> None:
+def count_cases(stretch: Stretch, y: Floats) -> dict[str, Floats]:
     """Count samples with a value and copies among cases and controls."""
     cases = y > 0.5
     mine = Chosen(
@@ -121,10 +123,12 @@ def _count_cases(found: Tested, stretch: Stretch, y: Floats) -> None:
         np.ascontiguousarray(stretch.chosen.groups[cases]),
     )
     tally, every = stretch.block.tally(mine, "additive"), stretch.tally
-    found.n_cases[:] = tally.n
-    found.n_controls[:] = every.n - tally.n
-    found.ac_cases[:] = tally.copies
-    found.ac_controls[:] = every.copies - tally.copies
+    return {
+        "n_cases": tally.n.astype(np.float64),
+        "n_controls": (every.n - tally.n).astype(np.float64),
+        "ac_cases": np.asarray(tally.copies, dtype=np.float64),
+        "ac_controls": np.asarray(every.copies - tally.copies, dtype=np.float64),
+    }
 
 
 def _trait_scan(trait: Trait, null: LogisticNull, whole: Part, k: int) -> TraitScan:
@@ -137,8 +141,8 @@ def _trait_scan(trait: Trait, null: LogisticNull, whole: Part, k: int) -> TraitS
         "spa": found.log10_spa,
     }
     extra: dict[str, Any] = {
-        "n_cases": _whole(found.n_cases),
-        "n_controls": _whole(found.n_controls),
+        "n_cases": whole_numbers(found.n_cases),
+        "n_controls": whole_numbers(found.n_controls),
         "ac_cases": found.ac_cases,
         "ac_controls": found.ac_controls,
         "neg_log10_p_spa": 0.0 - found.log10_spa,
@@ -150,5 +154,6 @@ def _trait_scan(trait: Trait, null: LogisticNull, whole: Part, k: int) -> TraitS
     )  # fmt: skip
 
 
-def _whole(values: Floats) -> NDArray[np.int64]:
+def whole_numbers(values: Floats) -> NDArray[np.int64]:
+    """Counts; zero where nothing was looked at."""
     return np.where(np.isnan(values), 0, values).astype(np.int64)

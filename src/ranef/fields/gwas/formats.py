@@ -19,6 +19,9 @@ from ranef.errors import DataError, ModelError
 __all__ = ["FORMATS", "write_scan"]
 
 FORMATS = ("gwas-ssf", "gemma", "regenie", "plink2", "parquet")
+SSF_CHROMOSOMES = {
+    "X": "23", "XY": "23", "PAR1": "23", "PAR2": "23", "Y": "24", "M": "25", "MT": "25",
+}  # fmt: skip
 RSID = re.compile(r"rs\d+")
 
 
@@ -99,8 +102,8 @@ def _joined(columns: list[list[str]]) -> bytes:
 
 def _ssf(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]:
     """GWAS-SSF 1.0: beta, and minus log10 p, which does not end at 1e-308."""
-    known = dict.fromkeys(held["chromosome"])
-    number = {name: _ssf_chromosome(name) for name in known}
+    human = scan.genotypes.variants.numbered
+    number = {name: _ssf_chromosome(name, human) for name in dict.fromkeys(held["chromosome"])}
     columns = {
         "chromosome": np.array([number[name] for name in held["chromosome"]], dtype=object),
         "base_pair_location": held["position"],
@@ -120,11 +123,20 @@ def _ssf(scan: Any, one: Any, rows: Any, held: dict[str, Any]) -> dict[str, Any]
     return columns
 
 
-def _ssf_chromosome(name: str) -> str:
-    """Numbers without a prefix, 23 to 25 for X, Y and MT; another name as it is."""
+def _ssf_chromosome(name: str, human: bool) -> str:
+    """Numbers without a prefix, 23 to 25 for X, Y and MT; another name as it is.
+
+    human : whether 25 and 26 are PLINK's numbers of the part that X and Y share (which counts as
+    X), and of MT.
+    """
     bare = name.upper().removeprefix("CHR")
-    bare = {"X": "23", "XY": "23", "Y": "24", "M": "25", "MT": "25"}.get(bare, bare)
-    return str(int(bare)) if bare.isdecimal() else name
+    bare = SSF_CHROMOSOMES.get(bare, bare)
+    if not bare.isdecimal():
+        return name
+    number = str(int(bare))
+    return (
+        {"25": "23", "26": "25"}.get(number, number) if human and name[-1].isdecimal() else number
+    )
 
 
 def _variant_of_gemma(held: dict[str, Any]) -> dict[str, Any]:

@@ -401,11 +401,12 @@ def gene_sets(
     )  # fmt: skip
     trait = trait_of(name, text, matched.columns, matched.places, transform, (), family)
     jobs = available_cores(None if n_jobs is None else arguments.count("n_jobs", n_jobs))
-    related = relate(relationship, source, allowed, trait.places, jobs)
+    shown = arguments.optional_flag("progress", progress)
+    related = relate(relationship, source, allowed, trait.places, jobs, shown)
     plan = Plan(
         source, Chosen.of(source.samples, trait.places), trait, family, limits, rarest, shape
     )
-    rows = _all(plan, related, found, jobs, arguments.optional_flag("progress", progress))
+    rows = _all(plan, related, found, jobs, shown)
     return GeneSets(
         trait, rows, family, related.name, rarest, shape,
         (*trait.notes, *notes, *matched.notes, *said), matched.library,

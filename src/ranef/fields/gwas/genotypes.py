@@ -104,15 +104,20 @@ class Variants:
         return tuple(dict.fromkeys(self.chromosome.tolist()))
 
     @cached_property
+    def numbered(self) -> bool:
+        """Whether 23 to 26 stand for X, Y, what they share and MT: no number is larger."""
+        bare = [name.upper().removeprefix("CHR") for name in self.chromosomes]
+        numbers = [int(name) for name in bare if name.isdecimal()]
+        return self.numerals and max(numbers, default=0) <= 26
+
+    @cached_property
     def kinds(self) -> NDArray[np.str_]:
         """``"diploid"``, ``"X"``, ``"Y"`` or ``"MT"`` of each variant, by its chromosome's name.
 
         PLINK's numbers 23 to 26 stand for X, Y, the part that X and Y share, and MT where no
         chromosome has a larger number.
         """
-        numbers = [int(name) for name in self.chromosomes if name.isdecimal()]
-        human = self.numerals and max(numbers, default=0) <= 26
-        known = {name: _kind(name, human) for name in self.chromosomes}
+        known = {name: _kind(name, self.numbered) for name in self.chromosomes}
         return np.array([known[name] for name in self.chromosome.tolist()], dtype="U7")
 
 

@@ -17,12 +17,14 @@ from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Listing
 from ranef.display.files import write_atomically
 from ranef.display.numbers import count as counted
+from ranef.display.progress import arriving
 from ranef.elsewhere import explained, explained_methods
 from ranef.errors import DataError, FileError, ModelError
 from ranef.fields.gwas.arrays import open_genotypes
 from ranef.fields.gwas.genotypes import Block, Chosen, Genotypes, Rows, Tally
 from ranef.fields.gwas.kinblocks import blocks_of
 from ranef.fields.gwas.matching import split_rows
+from ranef.fields.gwas.memory import check_forecast
 from ranef.fields.gwas.plink import distinct_samples, read_text_lines
 from ranef.fields.gwas.quality import OK, Limits, judge
 from ranef.solve.resources import available_cores, in_threads, one_blas_thread
@@ -177,6 +179,8 @@ def sparse_grm(
     min_maf: float = 0.01,
     max_missing: float = 0.05,
     n_jobs: int | None = None,
+    memory: float | str | None = None,
+    progress: bool | None = None,
 ) -> SparseRelationship:
     """Return the relationships of close kin (Jiang et al. 2019), never the whole matrix.
 
@@ -189,7 +193,7 @@ def sparse_grm(
         0.05: raise it.
     max_variants : int
         Variants that are looked at, evenly along the file.
-    min_maf, max_missing, n_jobs
+    min_maf, max_missing, n_jobs, memory, progress
         As in `grm`.
 
     Returns
@@ -209,11 +213,30 @@ def sparse_grm(
     everyone = Chosen.of(source.samples, np.arange(len(source.samples)))
     limits = Limits.read(source.calls, min_maf=min_maf, max_missing=max_missing)
     most = arguments.count("max_variants", max_variants)
-    return sparse_of(source, everyone, read_cut(cut), most, limits, available_cores(n_jobs))
+    jobs, shown = available_cores(n_jobs), arguments.optional_flag("progress", progress)
+    level = read_cut(cut)
+    forecast = sparse_memory(source, most, jobs)
+    what = f"the search for kin among {len(everyone):,} samples"
+    check_forecast(memory, forecast, what, "use fewer threads (n_jobs) or max_variants")
+    return sparse_of(source, everyone, level, most, limits, jobs, shown)
+
+
+def sparse_memory(source: Genotypes, most: int, jobs: int) -> float:
+    """Bytes that the search for kin takes: the genotypes, and the tiles of each thread."""
+    n, m = len(source.samples), len(source.variants)
+    held = 0.25 * n * min(most, m) if source.calls else min(4.0 * n * m, BYTES_OF_DOSAGES)
+    side = min(TILE, n)
+    return held + jobs * 4.0 * side * (2.0 * side + 4.0 * PIECE)
 
 
 def sparse_of(
-    source: Genotypes, chosen: Chosen, cut: float, most: int, limits: Limits, jobs: int
+    source: Genotypes,
+    chosen: Chosen,
+    cut: float,
+    most: int,
+    limits: Limits,
+    jobs: int,
+    shown: bool | None = False,
 ) -> SparseRelationship:
     """Sum products of standardised variants tile by tile of samples, and keep what is large."""
     from scipy.sparse import coo_array
@@ -231,7 +254,9 @@ def sparse_of(
 
     rows, columns, values = [], [], []
     with one_blas_thread():
-        for i, j, found in in_threads(tile, pairs, jobs):
+        tiles = in_threads(tile, pairs, jobs)
+        bar = arriving(tiles, len(pairs), "close kin", shown, unit=" tiles of samples")
+        for i, j, found in bar:
             rows += [i, j[i != j]]
             columns += [j, i[i != j]]
             values += [found, found[i != j]]

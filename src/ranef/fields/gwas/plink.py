@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ranef import _core, arguments
 from ranef.display.files import replacing, write_atomically
 from ranef.errors import DataError, FileError, suggestion
-from ranef.fields.gwas.genotypes import Block, Genotypes, PackedBlock, Samples, Variants
+from ranef.fields.gwas.genotypes import Block, Chosen, Genotypes, PackedBlock, Samples, Variants
 from ranef.formula.labels import list_text
 
 __all__ = [
@@ -29,6 +29,8 @@ __all__ = [
 
 MAGIC = b"\x6c\x1b"
 HEADER = 3
+PROBED = 2000
+LIKELY = -9.0
 COLUMNS = {"fam": 6, "bim": 6}
 SEXES = {"1": 1, "2": 2, "M": 1, "F": 2, "MALE": 1, "FEMALE": 2}
 
@@ -53,6 +55,7 @@ class BedFile(Genotypes):
         self.stride = -(-len(self.samples) // 4)
         _check(self)
         self._wrong_bits(self.read(0, min(len(self.variants), 64)), 0)
+        _check_last_samples(self)
 
     def read(self, start: int, stop: int) -> PackedBlock:
         packed = self._bytes(start, stop)
@@ -65,6 +68,12 @@ class BedFile(Genotypes):
         parts = [self._bytes(int(row), int(row) + 1) for row in rows]
         packed = np.concatenate(parts) if parts else np.empty((0, self.stride), dtype=np.uint8)
         return PackedBlock(packed, self.variants.kinds[rows])
+
+    def bytes_of(self, variant: int, place: int) -> int:
+        """One byte: four samples at a variant."""
+        with open(self.bed, "rb") as stream:
+            stream.seek(HEADER + variant * self.stride + place)
+            return stream.read(1)[0]
 
     def _bytes(self, start: int, stop: int) -> NDArray[np.uint8]:
         size = (stop - start) * self.stride
@@ -129,6 +138,35 @@ def _check(file: BedFile) -> None:
             f"{file.name!r} has {size:,} bytes; {m:,} variants of {n:,} samples (.bim and .fam) "
             f"take {wanted:,}. The file is {'truncated' if size < wanted else 'too long'} (it "
             f"holds {held:,.1f} variants of so many samples), or .bim or .fam belong to another"
+        )
+
+
+def _check_last_samples(file: BedFile) -> None:
+    """Refuse samples that are where the bits behind the last one would be, and read as these.
+
+    Such bits are zero, and so is the code of two copies of A1. A true sample has them at every
+    variant by a chance that their frequencies tell.
+    """
+    n, m = len(file.samples), len(file.variants)
+    probe = np.unique(np.linspace(0, m - 1, PROBED).astype(np.intp))
+    for rows in (probe[:: max(len(probe) // 16, 1)], probe):
+        last = np.array([file.bytes_of(int(row), file.stride - 1) for row in rows], dtype=np.uint8)
+        slot = (n - 1) % 4
+        beyond = 0
+        while slot > 0 and not (last >> (2 * slot) & 3).any():
+            beyond, slot = beyond + 1, slot - 1
+        if not beyond:
+            return
+    before = Chosen.of(file.samples, np.arange(n - beyond))
+    tally = file.take(probe).tally(before, "additive")
+    share = (tally.copies + 1.0) / (2.0 * tally.n + 2.0)
+    if 2.0 * beyond * float(np.log10(np.minimum(share, 1.0)).sum()) < LIKELY:
+        raise DataError(
+            f"{file.name!r}: the last {beyond} of {n:,} samples of the .fam have two copies of A1 "
+            f"at every variant, as the unused bits of a .bed of {n - beyond:,} samples read: the "
+            ".fam has lines too many, perhaps a heading, and samples have others' genotypes; use "
+            "the .fam that came with the .bed. Were it true, as of an inbred reference line, put "
+            "that sample before others"
         )
 
 

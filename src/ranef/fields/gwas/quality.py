@@ -29,6 +29,7 @@ REASONS = {
     "hwe": "Hardy-Weinberg p below min_hwe",
     "info": "information below min_info",
     "collinear": "a combination of the covariates",
+    "no_robust_error": "too few carriers for the variance by their own residuals",
     "exact_fit": "explains the trait without a residual",
 }
 

@@ -78,12 +78,17 @@ class Related:
 
 
 def relate(
-    relationship: Any, source: Genotypes, allowed: NDArray[np.bool_], analysed: Any, jobs: int
+    relationship: Any,
+    source: Genotypes,
+    allowed: NDArray[np.bool_],
+    analysed: Any,
+    jobs: int,
+    shown: bool | None = False,
 ) -> Related:
     """Read or make the relationship of a scan.
 
     allowed : (N,) which samples may enter the matrix; analysed : places of those whose genotypes
-    say which variants do.
+    say which variants do; shown : whether there is a progress bar.
     """
     if not isinstance(relationship, str) or relationship not in MADE:
         return relate_given(relationship, source.samples)
@@ -97,7 +102,7 @@ def relate(
             f"all variants are on chromosome {source.variants.chromosomes[0]!r}: there are no "
             "others to make a relationship of; use relationship='centred', or a matrix of your own"
         )
-    made = build(source, whole, judged, name, power, FOR_MATRIX, jobs)
+    made = build(source, whole, judged, name, power, FOR_MATRIX, jobs, shown)
     if leaving and len(made.chromosomes) < 2:
         raise ModelError(
             f"only chromosome {next(iter(made.chromosomes))!r} has variants for a relationship; "

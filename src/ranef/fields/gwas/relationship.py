@@ -15,6 +15,7 @@ from ranef import arguments
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Listing
 from ranef.display.numbers import count as counted
+from ranef.display.progress import Ticker
 from ranef.elsewhere import explained, explained_methods
 from ranef.errors import DataError, ModelError
 from ranef.fields.gwas.arrays import open_genotypes
@@ -28,6 +29,7 @@ from ranef.fields.gwas.kin import (
     sparse_prefix,
 )
 from ranef.fields.gwas.matrices import read_matrix, write_matrix
+from ranef.fields.gwas.memory import check_forecast
 from ranef.fields.gwas.quality import OK, Limits, judge
 from ranef.formula.labels import list_text
 from ranef.solve.resources import available_cores, available_memory, in_threads, one_blas_thread
@@ -220,6 +222,8 @@ def grm(
     min_maf: float = 0.01,
     max_missing: float = 0.05,
     n_jobs: int | None = None,
+    memory: float | str | None = None,
+    progress: bool | None = None,
 ) -> Relationship:
     """Return the genomic relationship matrix of samples.
 
@@ -238,6 +242,11 @@ def grm(
     min_maf, max_missing : float
     n_jobs : int, optional
         Threads; all that this process may use.
+    memory : float or str, optional
+        The most memory, in GB or as ``"8GB"``; what is there by default. Checked before the
+        matrix is made.
+    progress : bool, optional
+        Show a progress bar: always, never, or (None) where a person looks.
 
     Returns
     -------
@@ -256,7 +265,16 @@ def grm(
     everyone = Chosen.of(source.samples, np.arange(len(source.samples)))
     name, weights = read_kind(kind, alpha)
     limits = Limits.read(source.calls, min_maf=min_maf, max_missing=max_missing)
-    return build(source, everyone, everyone, name, weights, limits, available_cores(n_jobs))
+    jobs, shown = available_cores(n_jobs), arguments.optional_flag("progress", progress)
+    forecast = matrix_memory(len(everyone), jobs)
+    what = f"the relationship of {len(everyone):,} samples"
+    check_forecast(memory, forecast, what, "use fewer threads (n_jobs), or gwas.sparse_grm")
+    return build(source, everyone, everyone, name, weights, limits, jobs, shown)
+
+
+def matrix_memory(n: int, jobs: int) -> float:
+    """Bytes that a relationship takes while it is made: sums, and the products of each thread."""
+    return 8.0 * n * (3.0 * n + jobs * (n + 2.0 * BLOCK))
 
 
 def read_kind(kind: Any, alpha: Any = None) -> tuple[str, float | None]:
@@ -278,23 +296,27 @@ def build(
     power: float | None,
     limits: Limits,
     jobs: int,
+    shown: bool | None = False,
 ) -> Relationship:
     """Sum the products of variants, chromosome by chromosome.
 
-    whole : samples of the matrix; judged : samples whose genotypes say which variants enter.
+    whole : samples of the matrix; judged : samples whose genotypes say which variants enter;
+    shown : whether there is a progress bar.
     """
     names = source.variants.chromosomes
     keep = _keeps_parts(len(whole), len(names))
     total = np.zeros((len(whole), len(whole)))
     parts: dict[str, Floats] = {}
     entered: dict[str, int] = {}
-    for name in names:
-        part, used = _sum_of(source, name, whole, judged, power, limits, jobs)
-        if used:
-            total += part
-            entered[name] = used
-            if keep:
-                parts[name] = part
+    what = f"relationship ({matrix_memory(len(whole), jobs) / 1e9:.2g} GB)"
+    with Ticker(len(source.variants), what, shown, unit=" variants") as advance:
+        for name in names:
+            part, used = _sum_of(source, name, whole, judged, power, limits, jobs, advance)
+            if used:
+                total += part
+                entered[name] = used
+                if keep:
+                    parts[name] = part
     m = sum(entered.values())
     if not m:
         raise DataError(
@@ -327,20 +349,22 @@ def _sum_of(
     power: float | None,
     limits: Limits,
     jobs: int,
+    advance: Callable[[int], object] = int,
 ) -> tuple[Floats, int]:
     """Sum of x x' over the variants of a chromosome that enter, and how many they are."""
     rows = np.flatnonzero(source.variants.chromosome == chromosome)
     stretches = [rows[k : k + BLOCK] for k in range(0, len(rows), BLOCK)]
 
-    def products(stretch: NDArray[np.intp]) -> tuple[Floats, int]:
+    def products(stretch: NDArray[np.intp]) -> tuple[Floats, int, int]:
         X = _entering(source, stretch, whole, judged, power, limits)
-        return X.T @ X, len(X)
+        return X.T @ X, len(X), len(stretch)
 
     out, used = np.zeros((len(whole), len(whole))), 0
     with one_blas_thread():
-        for part, count in _few_at_a_time(products, stretches, jobs):
+        for part, count, seen in _few_at_a_time(products, stretches, jobs):
             out += part
             used += count
+            advance(seen)
     return out, used
 
 
@@ -444,6 +468,8 @@ def pca(
     min_maf: float = 0.01,
     max_missing: float = 0.05,
     n_jobs: int | None = None,
+    memory: float | str | None = None,
+    progress: bool | None = None,
 ) -> Components:
     """Return the leading principal components of samples: of their standardised relationship.
 
@@ -451,7 +477,7 @@ def pca(
     ----------
     genotypes : path or Genotypes
     n : int
-    min_maf, max_missing, n_jobs
+    min_maf, max_missing, n_jobs, memory, progress
         As in `grm`.
 
     Returns
@@ -466,5 +492,9 @@ def pca(
     >>> gwas.pca(gwas.simulate(n=40, m=220, rng=1).genotypes, n=2).scores.shape
     (40, 2)
     """
-    K = grm(genotypes, kind="standardised", min_maf=min_maf, max_missing=max_missing, n_jobs=n_jobs)
+    n = arguments.count("n", n)
+    K = grm(
+        genotypes, kind="standardised", min_maf=min_maf, max_missing=max_missing, n_jobs=n_jobs,
+        memory=memory, progress=progress,
+    )  # fmt: skip
     return K.pca(n)

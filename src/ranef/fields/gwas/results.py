@@ -92,7 +92,7 @@ class TraitScan:
     lrt : (m,) array
         The likelihood-ratio statistic.
     status : (m,) array of text
-    df : float
+    df : float or (m,) array
         Degrees of freedom of the Wald test.
     chief : str
         The test whose p values are drawn, clumped and written.
@@ -117,7 +117,7 @@ class TraitScan:
     log10_p: dict[str, Floats]
     lrt: Floats
     status: NDArray[np.object_]
-    df: float
+    df: float | Floats
     chief: str = "wald"
     extra: dict[str, NDArray[Any]] = field(default_factory=dict)
     tables: tuple[Listing, ...] = ()
@@ -360,7 +360,7 @@ class Scan(Answer):
             put("info", one.info[take])
             put("estimate", one.beta[take])
             put("std_error", one.std_error[take])
-            put("df", np.where(one.tested[take], one.df, np.nan))
+            put("df", np.where(one.tested, one.df, np.nan)[take])
             for test in TESTS:
                 put(f"p_{test}", 10.0 ** one.log10_p[test][take])
             for test in TESTS:

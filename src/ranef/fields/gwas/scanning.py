@@ -17,7 +17,8 @@ from ranef.elsewhere import explained
 from ranef.errors import DataError, DataWarning, ModelError, RanefError, suggestion, warn
 from ranef.fields.gwas.arrays import open_genotypes
 from ranef.fields.gwas.cases import Binomial
-from ranef.fields.gwas.crossing import Interaction, environment_names
+from ranef.fields.gwas.crossing import Interaction, RobustInteraction, environment_names
+from ranef.fields.gwas.crossing_cases import CaseInteraction
 from ranef.fields.gwas.elsewhere import check_client
 from ranef.fields.gwas.engine import LARGE, Group, Part, Settings, lots_of, scan_group
 from ranef.fields.gwas.genotypes import EFFECTS, MALE, Chosen, Genotypes, Variants
@@ -25,6 +26,7 @@ from ranef.fields.gwas.jointly import Joint, in_common
 from ranef.fields.gwas.keeping import Folder, fingerprint
 from ranef.fields.gwas.kin import SparseRelationship
 from ranef.fields.gwas.matching import Matched, match, names_in, sample_places
+from ranef.fields.gwas.memory import GB, check_forecast
 from ranef.fields.gwas.model import TRANSFORMS, Trait, formulas_of, trait_columns, trait_of
 from ranef.fields.gwas.quality import Limits
 from ranef.fields.gwas.relating import LEAVING_OUT, MADE, Related, relate, union
@@ -40,7 +42,7 @@ from ranef.fields.gwas.twostep import (
 )
 from ranef.fields.gwas.ways import Exactly, Way
 from ranef.formula.labels import list_text
-from ranef.solve.resources import available_cores, available_memory
+from ranef.solve.resources import available_cores
 
 __all__ = ["NA", "scan", "settled"]
 
@@ -52,7 +54,6 @@ VARIANCES = ("each", "null")
 PRECISIONS = ("mixed", "double")
 VALUES_OF_BLOCK = 4_000_000
 SMALLEST_BLOCK, LARGEST_BLOCK = 64, 2048
-GB = 1e9
 HETEROZYGOUS_MALES = 0.05
 
 
@@ -69,6 +70,7 @@ def scan(
     variance: str = "each",
     effect: str = "additive",
     interaction: str | None = None,
+    robust: bool = False,
     given: str | Sequence[str] | None = None,
     joint: bool = False,
     transform: str | None = None,
@@ -137,6 +139,9 @@ def scan(
         A column of numbers or of two categories, the environment: variants are tested for a
         product with it (one degree of freedom), and together with it (two). It enters as a
         covariate.
+    robust : bool
+        Of an interaction: allow the residual variance to differ between samples, as between
+        environments (by each one's own residuals, with Satterthwaite's degrees of freedom).
     given : str or sequence of str, optional
         Variants that enter as covariates (conditional analysis).
     joint : bool
@@ -200,7 +205,8 @@ def scan(
     settings = _settings(variance, effect, precision, n_jobs)
     check_client(client)
     family = arguments.choice("family", family, FAMILIES)
-    _check_way(family, transform, interaction, arguments.flag("joint", joint))
+    robust = arguments.flag("robust", robust)
+    _check_way(family, transform, interaction, arguments.flag("joint", joint), robust)
     transform = None if transform is None else arguments.choice("transform", transform, TRANSFORMS)
     marks = _marks(na)
     source, notes = settled(open_genotypes(genotypes))
@@ -220,7 +226,7 @@ def scan(
     found, failed = _traits(formulas, matched, transform, _given(source, given, wanted), family)
     if joint:
         found = {trait.name: trait for trait in in_common(list(found.values()))}
-    way = _way(family, settings, interaction, matched, joint, tuple(found))
+    way = _way(family, settings, interaction, robust, matched, joint, tuple(found))
     groups = _groups(source, found)
     largest = max(len(group.chosen) for group in groups)
     width = max(group.W.shape[1] for group in groups)
@@ -233,9 +239,10 @@ def scan(
     )  # fmt: skip
     settings = replace(settings, limits=limits, block=size)
     places = union([g.chosen.places for g in groups])
+    shown = arguments.optional_flag("progress", progress)
     related: Related | Predicted = Predicted()
     if plan is None:
-        related = relate(relationship, source, allowed, places, settings.jobs)
+        related = relate(relationship, source, allowed, places, settings.jobs, shown)
     folder = None
     if resume is not None:
         of_plan = [] if plan is None else plan.pieces
@@ -244,7 +251,6 @@ def scan(
     lots = lots_of(source, wanted, settings.block, related.apart)
     results: dict[str, TraitScan] = {}
     for number, group in enumerate(groups):
-        shown = arguments.optional_flag("progress", progress)
         own = way
         if plan is not None:
             steps = steps_of(plan, source, group, settings, shown, folder, number)
@@ -279,25 +285,35 @@ def _settings(variance: Any, effect: Any, precision: Any, n_jobs: Any) -> Settin
     )
 
 
-def _check_way(family: str, transform: Any, interaction: Any, joint: bool) -> None:
+def _check_way(family: str, transform: Any, interaction: Any, joint: bool, robust: bool) -> None:
     if interaction is not None and not isinstance(interaction, str):
         raise ModelError(f"interaction= is the name of a column, not {type(interaction).__name__}")
     if family == "binomial" and transform is not None:
         raise ModelError("transform= changes a trait's values, and a binary one has only two")
-    chosen = {
-        "family='binomial'": family == "binomial",
-        "interaction=": interaction is not None,
-        "joint=True": joint,
-    }
-    asked = [name for name, said in chosen.items() if said]
-    if len(asked) > 1:
-        raise ModelError(f"{' and '.join(asked)} are ways to test, of which a scan takes one")
+    if joint and interaction is not None:
+        raise ModelError("joint=True and interaction= are ways to test, of which a scan takes one")
+    if joint and family == "binomial":
+        raise ModelError(
+            "joint=True is the multivariate model of Gaussian traits, and binary ones have none "
+            "here: scan them one by one (traits= without joint=), or, frequent as both outcomes "
+            "are, as numbers with family='gaussian'"
+        )
+    if robust and interaction is None:
+        raise ModelError(
+            "robust=True is of interactions, whose tests a residual variance that differs between "
+            "environments puts wrong; name the environment with interaction=, or leave it out"
+        )
+    if robust and family == "binomial":
+        raise ModelError(
+            "robust=True is of Gaussian traits; a binary one has the variance that its mean gives"
+        )
 
 
 def _way(
     family: str,
     settings: Settings,
     interaction: str | None,
+    robust: bool,
     matched: Matched,
     joint: bool,
     names: tuple[str, ...],
@@ -305,7 +321,12 @@ def _way(
     if joint:
         return Joint(names, settings.exact)
     if interaction is not None:
-        return Interaction(environment_names(interaction, matched.columns), settings.exact)
+        columns = environment_names(interaction, matched.columns)
+        if family == "binomial":
+            return CaseInteraction(columns, settings.exact)
+        if robust:
+            return RobustInteraction(columns)
+        return Interaction(columns, settings.exact)
     return Binomial(settings.exact) if family == "binomial" else Exactly(settings.exact)
 
 
@@ -538,28 +559,11 @@ def _check_memory(
     plan: TwoStep | None,
 ) -> str:
     forecast = need(N, n, c, len(source.variants), block, jobs, relationship, plan).total
-    limit = available_memory() if memory is None else _bytes(memory)
-    if limit is not None and forecast > limit:
-        whose = "there is" if memory is None else "memory= allows"
-        raise ModelError(
-            f"the scan of {n:,} samples needs about {forecast / GB:.2g} GB, and {whose} "
-            f"{limit / GB:.2g} GB; use fewer threads (n_jobs), a smaller block or fewer samples, "
-            "or relationship='two-step'"
-        )
+    check_forecast(
+        memory, forecast, f"the scan of {n:,} samples", "use fewer threads (n_jobs), a smaller "
+        "block or fewer samples, or relationship='two-step'",
+    )  # fmt: skip
     return f"the scan was forecast to need {forecast / GB:.2g} GB of memory"
-
-
-def _bytes(memory: Any) -> float:
-    text = str(memory).strip().upper().removesuffix("B").strip()
-    scale = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-    unit = scale.get(text[-1:], GB)
-    try:
-        value = float(text[:-1] if text[-1:] in scale else text) * unit
-    except ValueError:
-        value = -1.0
-    if isinstance(memory, bool) or not 0 < value < np.inf:
-        raise ModelError(f"memory is a number of GB, or text such as '8GB', not {memory!r}")
-    return value
 
 
 def _pieces(

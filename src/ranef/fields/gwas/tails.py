@@ -14,8 +14,8 @@ MOST_TERMS = 500
 FRACTIONS = 60
 
 
-def log10_f_tail(f: Floats, df: float) -> Floats:
-    """Return log10 P(F > f) of F(1, df), (m,).
+def log10_f_tail(f: Floats, df: float | Floats) -> Floats:
+    """Return log10 P(F > f) of F(1, df), (m,); df a number, or one each.
 
     P(F > f) = I_x(df/2, 1/2) with x = df / (df + f), the incomplete beta function. Below what a
     double holds it is x^a (1 - x)^b / (a B(a, b)) times a hypergeometric series in x, whose terms
@@ -35,12 +35,13 @@ def log10_f_tail(f: Floats, df: float) -> Floats:
         out = np.log10(p)
     far = (p < SMALL) & np.isfinite(f)
     if far.any():
-        out[far] = _log_beta_tail(x[far], (f / (df + f))[far], 0.5 * df) / LN10
+        a = 0.5 * np.broadcast_to(df, f.shape)[far]
+        out[far] = _log_beta_tail(x[far], (f / (df + f))[far], a) / LN10
     out[np.isnan(f)] = np.nan
     return np.asarray(out)
 
 
-def _log_beta_tail(x: Floats, y: Floats, a: float) -> Floats:
+def _log_beta_tail(x: Floats, y: Floats, a: Floats) -> Floats:
     """Log I_x(a, 1/2) for y = 1 - x."""
     from scipy.special import betaln
 
@@ -55,7 +56,7 @@ def _log_beta_tail(x: Floats, y: Floats, a: float) -> Floats:
     return log
 
 
-def log10_f2_tail(f: Floats, df: float) -> Floats:
+def log10_f2_tail(f: Floats, df: float | Floats) -> Floats:
     """Return log10 P(F > f) of F(2, df), (m,): (1 + 2 f / df)^(-df / 2).
 
     Examples

@@ -233,7 +233,7 @@ def steps_of(
     name = f"step1-{number}"
     held = None if keeping is None else keeping.load_arrays(name)
     if held is None:
-        K = _kin_of(plan, source, group, settings.jobs)
+        K = _kin_of(plan, source, group, settings.jobs, progress)
         families = [] if K is None else blocks_of(K)
         without, note = _predict(plan, source, group, families, settings.jobs, progress)
         held = {"note": np.array(note), **_kin_arrays(K)}
@@ -253,13 +253,15 @@ def steps_of(
     return TwoSteps(group, basis, predictions, settings, f"{held['note']}; {kept}")
 
 
-def _kin_of(plan: TwoStep, source: Genotypes, group: Group, jobs: int) -> Any:
+def _kin_of(
+    plan: TwoStep, source: Genotypes, group: Group, jobs: int, progress: bool | None
+) -> Any:
     """The relationships of close kin among the analysed; None where nobody has any."""
     kin = plan.kin
     if kin is None:
         return None
     if not isinstance(kin, SparseRelationship):
-        kin = sparse_of(source, group.chosen, plan.cut, OF_KIN, FOR_PREDICTION, jobs)
+        kin = sparse_of(source, group.chosen, plan.cut, OF_KIN, FOR_PREDICTION, jobs, progress)
         if kin.n_variants < FEWEST_OF_KIN:
             raise ModelError(
                 f"{kin.n_variants:,} variants tell kin from chance too badly for the two-step "

@@ -276,12 +276,171 @@ def test_comparison_simulation_and_refit():
 
 def test_questions_of_mixed_models_are_refused_in_words():
     fit = fitted()
-    for question in ("profile", "bootstrap", "check", "r2", "cross_validate", "influence"):
+    for question in ("r2", "cross_validate", "influence"):
         with pytest.raises(ModelError, match=r"goes by the likelihood of ranef\.lmm"):
             getattr(ranef, question)(fit)
     for question in ("rank", "icc", "posterior"):
-        with pytest.raises(ModelError, match="a dynamic mixed model"):
+        with pytest.raises(ModelError, match=r"a dynamic mixed model.*tidy\('random'\)"):
             getattr(ranef, question)(fit)
+    with pytest.raises(ModelError, match=r"plot\.random"):
+        fit.plot.shrinkage()
+    with pytest.raises(ModelError, match="leave out time="):
+        fit.check(time="prompt")
+
+
+PLAIN = "mood ~ x + (1 + x | person)"
+
+
+def test_profiles_of_what_lmm_fits_too_are_those_of_lmm(agree):
+    """Without effects of inertia both have one likelihood, by different paths and coordinates."""
+    table = diaries(25, 12)
+    one = ranef.dynamic(PLAIN, table, residual="ar1(prompt | person)").profile(conf_level=0.95)
+    other = ranef.lmm(PLAIN, table, residual="ar1(prompt | person)").profile(conf_level=0.95)
+    mine = one.confint().query("component == 'conditional' or parameter == 'phi'")
+    theirs = other.confint().query("not (component == 'residual' and parameter == 'sd')")
+    mine = mine[~mine.term.isna() | (mine.parameter == "phi")]
+    assert mine.parameter.tolist() == theirs.parameter.tolist()
+    for name, ours, peer in zip(
+        mine.parameter, mine[["conf_low", "conf_high"]].to_numpy(),
+        theirs[["conf_low", "conf_high"]].to_numpy(), strict=True,
+    ):  # fmt: skip
+        agree(
+            "ranef.dynamic", f"profile interval without effects of inertia: {name}", ours, peer,
+            peer="lmm's profile, another path", rtol=2e-3, atol=2e-3,
+        )  # fmt: skip
+
+
+def test_profile_of_inertia_ends_where_the_likelihood_has_fallen():
+    """At an end of the interval of a coefficient of inertia, held there by brute force."""
+    from scipy import optimize
+
+    table = diaries(30, 15)
+    fit = ranef.dynamic(
+        "mood ~ 1 + (1 | person)", table, residual="ar1(prompt | person)",
+        inertia="~ 1 + (1 | person)",
+    )  # fmt: skip
+    name = "inertia: (Intercept)"
+    limit = fit.profile(name, conf_level=0.95).confint().iloc[0].conf_high
+    own, rule = fit.estimate, fit.estimate.rule
+    held = own.layout.slices["inertia"].start
+    free = np.delete(np.arange(own.layout.size), held)
+
+    def criterion(x):
+        theta = np.insert(x, held, limit)
+        return -own.problem.loglik(theta, rule, own.problem.nodes(theta)).sum()
+
+    found = optimize.minimize(criterion, own.end.theta[free], method="Nelder-Mead",
+                              options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 4000})  # fmt: skip
+    np.testing.assert_allclose(2 * (found.fun + fit.loglik), 1.959964**2, atol=2e-4)
+    sd = fit.profile("sd: person: inertia", conf_level=0.95)
+    assert sd.confint().conf_low[0] >= 0
+    assert sd.tidy().zeta.is_monotonic_increasing
+
+
+def test_bootstrap_draws_persons_responses_or_these_persons(tmp_path):
+    table = diaries(25, 12)
+    fit = ranef.dynamic(
+        "mood ~ x + (1 | person)", table, residual="ar1(prompt | person/day)",
+        dispersion="~ 1 + (1 | person)",
+    )  # fmt: skip
+    for how in ({}, {"method": "cluster"}, {"effects": "conditional"}):
+        draws = fit.bootstrap(12, rng=3, **how)
+        assert draws.n_failed == 0
+        found = draws.tidy()
+        assert found.term.tolist()[:4] == ["(Intercept)", "x", "(Intercept)", "(Intercept)"]
+        assert (found.std_error > 0).all()
+        assert np.all(np.abs(found.bias) < 3 * found.std_error)
+    again = fit.bootstrap(12, rng=3, effects="conditional")
+    np.testing.assert_array_equal(again.draws, draws.draws)
+    kept = fit.bootstrap(12, rng=3).tidy().std_error[0]
+    assert draws.tidy().std_error[0] < kept
+    own = fit.bootstrap(4, rng=1, statistic=lambda f: f.tidy("variance").estimate.iloc[-1])
+    assert own.draws.shape == (4, 1)
+    with pytest.raises(ModelError, match="method='parametric'"):
+        fit.bootstrap(4, method="cluster", effects="conditional")
+    table = fit.confint("bootstrap", n=12, rng=1, parameters="all")
+    assert len(table) == len(fit.parameters)
+
+
+def test_check_passes_the_model_that_drew_and_finds_what_is_wrong():
+    table = diaries(60, 30)
+    call = {"residual": "ar1(prompt | person)", "inertia": TIED, "dispersion": TIED}
+    right = ranef.dynamic(LEVEL, table, **call).check()
+    assert right.verdict == "fine", right
+    assert len(right.plot()) == 2
+    rng = np.random.default_rng(1)
+    skewed = table.assign(mood=np.where(rng.random(len(table)) < 0.1, 9.0, table.mood))
+    bent = table.assign(mood=table.mood + 0.5 * table.x**2)
+    long = np.zeros(len(table))
+    ordered = table.sort_values(["person", "prompt"])
+    for k in range(2, len(long)):  # what was two prompts before comes back
+        long[k] = 0.6 * long[k - 2] + rng.normal()
+    echo = ordered.assign(mood=long)
+    for wrong, what in (
+        (skewed, "innovations"),
+        (bent, "trend: x"),
+        (echo, "memory of two prompts"),
+    ):
+        fit = ranef.dynamic("mood ~ x + (1 | person)", wrong, residual="ar1(prompt | person)")
+        found = [f.what for f in fit.check().of("look")]
+        assert what in found, (what, found)
+
+
+def test_pictures_and_tests_of_terms(tmp_path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    fit = fitted()
+    for name in ("residuals", "qq", "scale_location", "autocorrelation", "variogram", "fixed"):
+        assert getattr(fit.plot, name)().get_title(loc="left")
+    fit.plot.random()
+    fit.plot.profile("x")
+    assert fit.anova().tidy().term.tolist() == ["x"]
+    fit.report(tmp_path / "page.html")
+    assert "Nothing found that speaks against" in (tmp_path / "page.html").read_text()
+
+
+def test_intervals_of_means_are_shorter_than_those_of_answers():
+    fit = fitted()
+    new = fit.predict(conf_level=0.9)
+    mean = fit.predict(conf_level=0.9, interval="mean")
+    np.testing.assert_array_equal(new.estimate, mean.estimate)
+    assert (mean.std_error < new.std_error).all()
+    level = fit.predict(kind="typical", conf_level=0.9, interval="mean")
+    assert level.std_error.gt(0).all()
+    with pytest.raises(ModelError, match="kind='conditional'"):
+        fit.predict(kind="typical", interval="new")
+
+
+def test_command_writes_what_it_says(tmp_path):
+    import json
+    import os
+    import subprocess
+    import sys
+
+    diaries(25, 12).to_csv(tmp_path / "diary.csv", index=False)
+    call = [sys.executable, "-m", "ranef", "dynamic", "mood ~ x + (1 | p | person)", "diary.csv",
+            "--residual", "ar1(prompt | person)", "--dispersion", TIED, "--out", "fit.json",
+            "--out", "fit.csv", "--persons", "persons.csv", "--report", "page.html",
+            "--save", "fit.ranef", "--check"]  # fmt: skip
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env=os.environ)  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    assert "Innovation standard deviation" in done.stdout
+    assert "Check of mood" in done.stdout
+    found = json.loads((tmp_path / "fit.json").read_text())
+    assert {"fixed", "variance", "random", "dynamics", "optimum"} <= set(found)
+    assert len(found["dynamics"]) == 50
+    assert len(pd.read_csv(tmp_path / "persons.csv")) == 50
+    ahead = [sys.executable, "-m", "ranef", "predict", "fit.ranef", "--new", "diary.csv",
+             "--interval", "new"]  # fmt: skip
+    done = subprocess.run(ahead, cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env=os.environ)  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    wrong = subprocess.run([*call[:7], "us(prompt | person)"], cwd=tmp_path, capture_output=True,
+                           text=True, check=False, env=os.environ)  # fmt: skip
+    assert wrong.returncode == 2
+    assert "one first-order process" in wrong.stderr
 
 
 @pytest.mark.parametrize(

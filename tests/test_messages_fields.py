@@ -220,7 +220,10 @@ def test_questions_of_a_dynamic_model_say_what_is_wrong():
     for ask, said in (
         (lambda: fit.tidy(df="satterthwaite"), "tests of a dynamic model are normal"),
         (lambda: fit.tidy(exponentiate=True), "makes no ratio"),
-        (lambda: fit.anova(), "no terms to test"),
+        (lambda: fit.predict(kind="typical", interval="new"), "interval='new' goes with"),
+        (lambda: fit.check(by="person"), "leave out by="),
+        (lambda: fit.profile(criterion="reml"), "fitted by ML"),
+        (lambda: fit.plot.shrinkage(), "draws those of this fit"),
         (lambda: fit.predict(series().head(3), kind="population", history=series().head(2)),
          "history= goes with kind='conditional'"),
     ):  # fmt: skip

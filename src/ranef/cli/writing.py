@@ -20,6 +20,7 @@ from ranef.errors import FileError, ModelError
 __all__ = [
     "PICTURES",
     "TABLES",
+    "as_csv",
     "check_files",
     "records",
     "strict",
@@ -135,7 +136,7 @@ def write_results(
 
     for name in arguments.out:
         if name.lower().endswith(".csv"):
-            files.write_atomically(name, _as_csv(table(), empty))
+            files.write_atomically(name, as_csv(table(), empty))
         else:
             about = {"versions": _versions(), "call": arguments.call, **document()}
             text = json.dumps(about, allow_nan=False, ensure_ascii=False, indent=1)
@@ -195,7 +196,8 @@ def records(table: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _as_csv(table: Any, empty: Sequence[str]) -> str:
+def as_csv(table: Any, empty: Sequence[str]) -> str:
+    """Return a table as CSV; `empty` names the columns of one without rows."""
     stream = io.StringIO()
     rows = [{name: _no_formula(value) for name, value in row.items()} for row in records(table)]
     writer = csv.DictWriter(stream, list(rows[0]) if rows else list(empty), lineterminator="\n")

@@ -131,6 +131,11 @@ class Shrinkage:
 def shrinkage_effects(fit: Levelled, group: str | None) -> tuple[Shrinkage, ...]:
     """Return raw and shrunken estimates, one entry for each coefficient of a factor."""
     if group is None and not getattr(fit, "factors", ()):
+        if getattr(fit, "own_likelihood", False):
+            raise ModelError(
+                "a picture of shrinkage goes by the random effects of ranef.lmm and ranef.glmm; "
+                "fit.plot.random() draws those of this fit"
+            )
         raise ModelError("a picture of shrinkage needs random effects; this model has none")
     table = Table.of(fit.shrinkage(next(iter(fit.n_groups)) if group is None else group))
     groups = [str(g) for g in table.values("group")]
@@ -197,6 +202,8 @@ def usual_residuals(fit: Fitted) -> str:
         raise ModelError(
             "pooled fits tell of the coefficients, not of residuals: ask one of fit.fits"
         )
+    if getattr(fit, "own_likelihood", False):
+        return "pearson"
     if fit.estimate.sigma is None:
         return QUANTILE
     return "response" if fit.estimate.specification.weights is None else "pearson"

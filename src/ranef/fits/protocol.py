@@ -31,6 +31,7 @@ from ranef.tables.origin import Origin
 __all__ = [
     "Clustered",
     "Comparable",
+    "Critical",
     "Describable",
     "Estimand",
     "Estimating",
@@ -38,6 +39,7 @@ __all__ = [
     "Generative",
     "Levelled",
     "Likelihood",
+    "Profiled",
     "Redrawn",
     "Refittable",
     "Scored",
@@ -178,7 +180,23 @@ class Redrawn(Protocol):
 
     @property
     def coef(self) -> Any: ...
+    @property
+    def parameters(self) -> Sequence[Any]: ...
     def redrawn(self, method: str, rng: np.random.Generator) -> Any: ...
+
+
+class Profiled(Protocol):
+    """A fit with a likelihood of its own that holds each parameter in turn."""
+
+    @property
+    def parameters(self) -> Sequence[Any]: ...
+    def profile_slice(self, parameter: Any, n_jobs: int | None = None) -> Any: ...
+
+
+class Critical(Protocol):
+    """A fit of a model of its own that says what speaks against it."""
+
+    def criticised(self, alpha: float, rng: np.random.Generator) -> Any: ...
 
 
 class Clustered(Protocol):
@@ -222,6 +240,8 @@ NEEDS: dict[type, str] = {
     Generative: "a model that draws responses",
     Refittable: "a model that can be fitted again",
     Redrawn: "whole tables drawn anew",
+    Profiled: "a likelihood of its own to profile",
+    Critical: "a criticism of its own",
     Clustered: "scores by cluster",
     Scored: "score tests",
     Synthesised: "effects with known sampling variances",
@@ -292,6 +312,11 @@ def require(fit: Any, question: str, *needed: type) -> Any:
                 f"{question} goes by the likelihood of ranef.lmm and ranef.glmm; {_named(fit)} has "
                 "one of its own: fit.anova(other) compares by it, fit.simulate() and fit.refit() "
                 "draw and fit again"
+            )
+        if protocol is Levelled and _has_own_likelihood(fit):
+            raise ModelError(
+                f"{question} goes by the random effects of ranef.lmm and ranef.glmm; those of "
+                f"{_named(fit)} are in fit.tidy('random'), their spread in fit.tidy('variance')"
             )
         if not offers(fit, protocol):
             raise ModelError(f"{question} needs {NEEDS[protocol]}; {_named(fit)} has none")

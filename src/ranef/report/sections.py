@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ranef.fits.protocol import Generative, Levelled, Likelihood, Refittable, Synthesised, offers
+from ranef.fits.protocol import (
+    Critical,
+    Generative,
+    Levelled,
+    Likelihood,
+    Refittable,
+    Synthesised,
+    offers,
+)
 from ranef.questions.checks.section import fitness
 from ranef.questions.levels.section import has_ratios, levels, ratios
 from ranef.questions.synthesis.section import synthesis
@@ -24,7 +32,8 @@ def levelled(fit: Any) -> bool:
 
 def checked(fit: Any) -> bool:
     """Tell whether `ranef.check` takes the fit."""
-    return all(offers(fit, protocol) for protocol in (Likelihood, Generative, Refittable))
+    mixed = all(offers(fit, protocol) for protocol in (Likelihood, Generative, Refittable))
+    return mixed or offers(fit, Critical)
 
 
 def compared(fit: Any) -> bool:

@@ -11,6 +11,7 @@ from ranef.cli.verbs import (
     compare,
     contrasts,
     diary,
+    dynamic,
     fit,
     gee,
     gwas,
@@ -29,6 +30,6 @@ __all__ = ["VERBS"]
 
 VERBS = (
     fit.VERB, gee.VERB, meta.VERB, sem.VERB, means.VERB, contrasts.VERB, anova.VERB, predict.VERB,
-    rank.VERB, ratios.VERB, compare.VERB, diary.VERB, gwas.VERB, imaging.VERB,
+    rank.VERB, ratios.VERB, compare.VERB, diary.VERB, dynamic.VERB, gwas.VERB, imaging.VERB,
     metagenomics.VERB, plan.VERB,
 )  # fmt: skip

@@ -36,11 +36,6 @@ class DynamicComparison(RatioTable):
 def compared(fits: Sequence[Any], names: Sequence[str] | None = None) -> DynamicComparison:
     """Compare fits of `ranef.dynamic`, of the same rows and response, by likelihood ratios."""
     first = fits[0]
-    if len(fits) < 2:
-        raise ModelError(
-            "anova() of one dynamic model has no terms to test; give another fit, or use test() "
-            "for hypotheses about coefficients"
-        )
     for other in fits[1:]:
         if getattr(other, "file_kind", None) != first.file_kind:
             raise ModelError(

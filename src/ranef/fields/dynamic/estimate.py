@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import families
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor
+from ranef.families import Family
 from ranef.fields.dynamic.arrays import Ordered, problem_of
 from ranef.fields.dynamic.layout import Layout, layout_of
 from ranef.fields.dynamic.problem import Nodes, Posterior, Problem, Rule, gauss_hermite
-from ranef.fields.dynamic.reading import Texts, person_factor
+from ranef.fields.dynamic.reading import CONDITIONAL, Texts, person_factor
 from ranef.fields.dynamic.search import SearchEnd
 from ranef.solve.resources import available_cores
 
@@ -62,6 +65,24 @@ class DynamicEstimate:
     memory: str
     given_starts: bool
     end: SearchEnd
+
+    extra: ClassVar[None] = None
+    """What its family needs beside the response: nothing."""
+
+    @property
+    def specification(self) -> Specification:
+        """That of the level."""
+        return self.parts[CONDITIONAL]
+
+    @property
+    def family(self) -> Family:
+        """Of the response."""
+        return families.family("gaussian")
+
+    @property
+    def factors(self) -> tuple[GroupingFactor, ...]:
+        """The persons."""
+        return (self.persons,)
 
     @cached_property
     def layout(self) -> Layout:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import arguments, families
+from ranef import arguments
 from ranef.api.questions import Questions
+from ranef.derivatives.profiled import Slice
 from ranef.design.specification import Specification
 from ranef.display.columns import Column, Fixed, Label, Listing, Sized
 from ranef.errors import ModelError
 from ranef.families import Family
-from ranef.fields.dynamic.drawing import drawn
 from ranef.fields.dynamic.estimate import DynamicEstimate
 from ranef.fields.dynamic.forecasting import ahead, normal_mixture
 from ranef.fields.dynamic.parameters import Parameter, effect_parameters, typical_parameters
 from ranef.fields.dynamic.persons import person_processes
+from ranef.fields.dynamic.profiling import slice_of
 from ranef.fields.dynamic.reading import CONDITIONAL
+from ranef.fields.dynamic.resampling import EFFECTS as EFFECTS_OF_DRAWS
+from ranef.fields.dynamic.resampling import redrawn, refitted, responses
 from ranef.fields.dynamic.targets import own_targets, targets_of
 from ranef.fields.dynamic.words import DynamicDescription
 from ranef.fits.fit import Fit
@@ -32,7 +35,10 @@ from ranef.inference.coefficients.wald import quantile
 from ranef.inference.rows.evaluated import Values
 from ranef.models.labels import CoefficientLabel
 from ranef.models.rows import Rows
+from ranef.solve.charts import Held
+from ranef.solve.resources import available_cores
 from ranef.tables import Table
+from ranef.tables.accounting import Accounting
 from ranef.tables.origin import Origin
 
 __all__ = ["DynamicModelFit", "DynamicOptimum"]
@@ -106,6 +112,7 @@ class DynamicModelFit(Questions, Fit):
     file_kind = "dynamic"
     kind_words = "a dynamic mixed model"
     own_likelihood = True
+    redrawn_effects = EFFECTS_OF_DRAWS
 
     # --- what it is to the house
 
@@ -117,7 +124,7 @@ class DynamicModelFit(Questions, Fit):
     @property
     def family(self) -> Family:
         """The family of the response."""
-        return families.family("gaussian")
+        return self.estimate.family
 
     @cached_property
     def labels(self) -> tuple[CoefficientLabel, ...]:
@@ -341,10 +348,18 @@ class DynamicModelFit(Questions, Fit):
     @property
     def parameters(self) -> tuple[ModelParameter, ...]:
         """All parameters by name."""
-        return (*super().parameters, *(
-            ModelParameter(p.label, p.kind, p.estimate, p.component, None, p.group, p.term, p.term2)
+        coefficients = zip(super().parameters, self.coefficients, strict=True)
+        return (*(replace(p, estimate=float(b)) for p, b in coefficients), *(
+            ModelParameter(
+                p.label, p.kind, p.estimate, p.component, None, p.group, p.term, p.term2,
+                held=Held(p.kind, p.effects),
+            )
             for p in self._parameters(0.95)
         ))  # fmt: skip
+
+    def profile_slice(self, parameter: ModelParameter, n_jobs: int | None = None) -> Slice | None:
+        """The likelihood with a parameter held; None of one that cannot be profiled."""
+        return slice_of(self.estimate, parameter, available_cores(n_jobs))
 
     def parameter_values(
         self, level: float, df: str | None, wanted: Sequence[int]
@@ -392,6 +407,7 @@ class DynamicModelFit(Questions, Fit):
         type: str = "response",
         history: Any = None,
         conf_level: float | None = None,
+        interval: str | None = None,
         df: str | None = None,
     ) -> Any:
         """Predict rows: the next prompt given those before, or the level of a typical person.
@@ -410,8 +426,10 @@ class DynamicModelFit(Questions, Fit):
         history : table, optional
             Rows with outcomes that predictions go by, in place of those of the fit.
         conf_level : float, optional
-            Add columns: of a conditional prediction ``std_error`` (of what is to be seen) and an
-            interval for it, the parameters as estimated; of the level its error and interval.
+            Add columns ``std_error``, ``conf_low`` and ``conf_high``.
+        interval : {"new", "mean"}, optional
+            Of a conditional prediction that of the answer to be seen (the usual one), or of its
+            mean, the parameters as estimated. That of the level is of the mean.
         df : {"normal"}, optional
 
         Examples
@@ -426,10 +444,16 @@ class DynamicModelFit(Questions, Fit):
         ['estimate', 'std_error', 'conf_low', 'conf_high']
         """
         kind = arguments.choice("kind", kind, KINDS)
+        if interval is not None:
+            arguments.choice("interval", interval, ("new", "mean"))
         arguments.choice("type", type, ("response", "link"))
         if kind != "conditional":
             if history is not None:
                 raise ModelError("history= goes with kind='conditional'")
+            if interval == "new":
+                raise ModelError(
+                    "interval='new' goes with kind='conditional': the others are of the level alone"
+                )
             return super().predict(new, kind=kind, type=type, conf_level=conf_level, df=df)
         self.method(df)
         level = None if conf_level is None else arguments.conf_level(conf_level)
@@ -440,6 +464,7 @@ class DynamicModelFit(Questions, Fit):
             table = self.frame.columns if new is None else Table.of(new)
             found, frame = targets_of(self, table, None if history is None else Table.of(history))
         made = ahead(found.problem, self.estimate.end.theta, found.posterior, found.rows)
+        made = made.expected() if interval == "mean" else made
         value = found.placed(made.estimate)
         if level is None:
             return frame.column(value, "estimate")
@@ -490,26 +515,29 @@ class DynamicModelFit(Questions, Fit):
             Columns ``sim_1 .. sim_n``, one row a row of the table; `refit` takes a column.
         """
         count = arguments.count("n", n)
-        kind = arguments.choice("kind", kind, ("new", "conditional"))
-        own, random = self.estimate, arguments.generator(rng)
-        given = own.effects.mean if kind == "conditional" else None
-        offset = self.parts[CONDITIONAL].offset
-        columns = {}
-        for k in range(count):
-            y = np.empty(self.n_obs)
-            y[own.ordered.order] = drawn(own.problem, own.end.theta, random, given)
-            columns[f"sim_{k + 1}"] = y if offset is None else y + offset
+        kind = arguments.choice("kind", kind, EFFECTS_OF_DRAWS)
+        random = arguments.generator(rng)
+        columns = {f"sim_{k + 1}": responses(self.estimate, random, kind) for k in range(count)}
         return self.frame.table(columns)
 
     def refit(self, y: Any) -> DynamicModelFit:
         """Fit the same model to another response, one value a row of the table or of the fit."""
-        from ranef.fields.dynamic.fitting import refitted
         from ranef.fits.refits import read_responses
 
-        responses = read_responses(y, self.frame).y
-        if responses.shape[1] != 1:
+        given = read_responses(y, self.frame).y
+        if given.shape[1] != 1:
             raise ModelError("refit() of a dynamic model takes one response at a time")
-        return DynamicModelFit(refitted(self.estimate, responses[:, 0]), self.frame)
+        return DynamicModelFit(refitted(self.estimate, given[:, 0]), self.frame)
+
+    def redrawn(
+        self, method: str, rng: np.random.Generator, effects: str = "new"
+    ) -> DynamicModelFit:
+        """Fit the model to responses drawn from it, or to persons drawn with replacement."""
+        found = redrawn(self.estimate, method, rng, effects)
+        frame = self.frame
+        if method == "cluster":
+            frame = Origin(frame.library, None, Accounting(found.specification.n))
+        return DynamicModelFit(found, frame)
 
     def anova(self, *others: Any, names: Sequence[str] | None = None) -> Any:
         """Compare the fit with others of `ranef.dynamic` by likelihood ratios.
@@ -517,13 +545,23 @@ class DynamicModelFit(Questions, Fit):
         Parameters
         ----------
         *others : fits of `ranef.dynamic`
-            Of the same rows and response.
+            Of the same rows and response; without any, the terms of all formulas are tested
+            by Wald's tests.
         names : sequence of str, optional
             What the models are called, this one first.
         """
         from ranef.fields.dynamic.comparison import compared
+        from ranef.questions.tests.term_tests import tabulate_terms
 
+        if not others:
+            return tabulate_terms(self, "III", None)
         return compared([self, *others], names)
+
+    def criticised(self, alpha: float, rng: np.random.Generator) -> Any:
+        """What speaks against the model, for `ranef.check`."""
+        from ranef.fields.dynamic.checking import dynamic_check
+
+        return dynamic_check(self, alpha, rng)
 
     def compared(self, others: Sequence[Any], names: Sequence[str] | None = None) -> Any:
         """As `anova`, of a list."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from ranef.formula.labels import list_text
 from ranef.solve.optimum import Progress
 from ranef.solve.resources import available_cores
 
-__all__ = ["check_process", "estimated", "refitted"]
+__all__ = ["check_process", "estimated"]
 
 Floats = NDArray[np.float64]
 LINKS = {"fisher-z": "fisher", "identity": "plain", "logit": "clock"}
@@ -45,17 +44,6 @@ def estimated(
     _check(problem, parts)
     end = search(problem, points, progress)
     return DynamicEstimate(dict(parts), texts, memory, given_starts, end)
-
-
-def refitted(estimate: DynamicEstimate, y: Floats) -> DynamicEstimate:
-    """Fit the same model to another response (n,), from where the fit stands."""
-    spec = estimate.parts[CONDITIONAL]
-    parts = {**estimate.parts, CONDITIONAL: replace(spec, y=y)}
-    problem = problem_of(
-        parts, estimate.layout, estimate.memory, estimate.given_starts, available_cores()
-    ).problem
-    end = search(problem, estimate.end.points, None)
-    return replace(estimate, parts=parts, end=end)
 
 
 def _memory(parts: Mapping[str, Specification], link: str | None) -> str:

@@ -6,7 +6,7 @@ outcome and a = phi^(t - s); the effects are averaged over a person's nodes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,16 +51,24 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """Means and variances of a row at each node, with the node's share, (m, K) each."""
+    """Means and variances of a row at each node, with the node's share, (m, K) each.
+
+    `noise` is the part of the variance that is new at the row.
+    """
 
     share: Floats
     mean: Floats
     variance: Floats
+    noise: Floats
 
     @property
     def estimate(self) -> Floats:
         """The mean."""
         return np.asarray((self.share * self.mean).sum(axis=1))
+
+    def expected(self) -> Forecast:
+        """The same of the row's mean, without what is new at it."""
+        return replace(self, variance=self.variance - self.noise, noise=np.zeros_like(self.noise))
 
     @property
     def spread(self) -> Floats:
@@ -100,7 +108,7 @@ def ahead(problem: Problem, theta: Floats, post: Posterior, rows: Targets) -> Fo
     parts = [_ahead(problem, theta, post, _some(rows, slice(i, i + step)))
              for i in range(0, max(m, 1), step)]  # fmt: skip
     return Forecast(*(np.concatenate([getattr(p, name) for p in parts])
-                      for name in ("share", "mean", "variance")))  # fmt: skip
+                      for name in ("share", "mean", "variance", "noise")))  # fmt: skip
 
 
 def _some(rows: Targets, part: slice) -> Targets:
@@ -127,14 +135,16 @@ def _ahead(problem: Problem, theta: Floats, post: Posterior, rows: Targets) -> F
     mean = (own[CONDITIONAL] + own.get(INPUTS, 0.0))[:, None] + np.einsum("mkq,mkq->mk", h, b)
     mean = mean + np.where(there, a * fixed[:, None], 0.0)
     spread = np.einsum("mkq,mkqr,mkr->mk", h, C, h) if q else 0.0
-    return Forecast(share, mean, sigma**2 * g + spread)
+    noise = sigma**2 * g
+    return Forecast(share, mean, noise + spread, noise)
 
 
 def normal_mixture(found: Forecast, p: float) -> Floats:
     """Quantiles of each row's mixture of normal distributions."""
     from scipy import special
 
-    sd = np.sqrt(found.variance)
+    least = 1e-12 * np.maximum(found.spread, 1e-300)[:, None]
+    sd = np.maximum(np.sqrt(np.maximum(found.variance, 0.0)), least)
     low = (found.mean - 12 * sd).min(axis=1)
     high = (found.mean + 12 * sd).max(axis=1)
     for _ in range(80):

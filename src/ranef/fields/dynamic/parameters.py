@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class Parameter:
         ``"sd"``, ``"corr"`` or ``"phi"``.
     estimate, conf_low, conf_high : float
         NaN where there is none.
+    effects : tuple of int
+        Which effects of the layout it is of.
     """
 
     component: str
@@ -41,6 +43,7 @@ class Parameter:
     estimate: float
     conf_low: float
     conf_high: float
+    effects: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -75,12 +78,13 @@ def effect_parameters(estimate: DynamicEstimate, level: float) -> list[Parameter
         error = _error(g, C) / max(sd[j], 1e-300)
         fine = sd[j] > ZERO and np.isfinite(error)
         low, high = (sd[j] * np.exp(s * reach * error) for s in (-1, 1)) if fine else _none()
-        out.append(Parameter(effect.part, group, effect.name, None, "sd", sd[j], low, high))
+        out.append(Parameter(effect.part, group, effect.name, None, "sd", sd[j], low, high, (j,)))
     for j, effect in enumerate(layout.effects):
         for k, other in enumerate(layout.effects[:j]):
             if effect.block != other.block or effect.diagonal:
                 continue
-            out.append(_correlation(estimate, C, sd, (k, j), singular, reach))
+            found = _correlation(estimate, C, sd, (k, j), singular, reach)
+            out.append(replace(found, effects=(k, j)))
     return out
 
 

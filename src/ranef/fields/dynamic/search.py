@@ -17,7 +17,7 @@ from ranef.fields.dynamic.problem import Evaluated, Nodes, Problem, Rule, gauss_
 from ranef.fields.dynamic.reading import CONDITIONAL, DISPERSION, INERTIA, INPUTS
 from ranef.solve.optimum import Progress
 
-__all__ = ["SearchEnd", "scaled", "search"]
+__all__ = ["SearchEnd", "scaled", "search", "started"]
 
 Floats = NDArray[np.float64]
 COARSE, LEAST, MOST = 5, 9, {0: 1, 1: 31, 2: 21, 3: 11, 4: 9}
@@ -265,6 +265,19 @@ def search(
         information / np.outer(scales.unit, scales.unit), ~free, decrement, rule.points,
         _error(inner, theta, rule), run.evaluations, definite and decrement < 1e-5,
     )  # fmt: skip
+
+
+def started(problem: Problem, theta: Floats) -> Floats:
+    """A point to begin at: an optimum of like data, its zero effects a little off zero."""
+    layout, unit = problem.layout, scaled(problem).unit
+    L = layout.factor(theta)
+    size = np.zeros((layout.r, layout.r))
+    size[layout.entries] = unit[layout.of_factor]
+    own = np.diag(size)
+    diagonal = np.diag(L).copy()
+    small = np.abs(diagonal) < 0.1 * own
+    L[np.diag_indices_from(L)] = np.where(small, np.copysign(0.1 * own, diagonal), diagonal)
+    return layout.with_factor(theta, L)
 
 
 def _unit_diagonal(H: Floats) -> Floats:

@@ -11,7 +11,15 @@ from ranef import arguments
 from ranef.errors import ModelError
 from ranef.fits.columns import groups_of
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Generative, Likelihood, Refittable, Scored, offers, require
+from ranef.fits.protocol import (
+    Critical,
+    Generative,
+    Likelihood,
+    Refittable,
+    Scored,
+    offers,
+    require,
+)
 from ranef.inference.draws.posterior_draw import PosteriorDraw
 from ranef.inference.effects import linearised
 from ranef.questions.checks import simulated_numbers
@@ -95,6 +103,15 @@ def check(
         raise ModelError(f"alpha must be a number between 0 and 1, such as 0.05, not {alpha!r}")
     if offers(fit, Scored):
         return marginal_check(fit, float(alpha))
+    if offers(fit, Critical):
+        given = {"time": time, "by": by, "n": n}
+        if named := [name for name, value in given.items() if value is not None]:
+            raise ModelError(
+                f"check() of {fit.kind_words} goes by its own times and series, and draws nothing: "
+                f"leave out {named[0]}="
+            )
+        page: Check = fit.criticised(float(alpha), arguments.generator(rng))
+        return page
     fit = require(fit, "check()", Likelihood, Generative, Refittable)
     if fit.family.name == "multinomial":
         raise ModelError(

@@ -142,6 +142,8 @@ def _found(fit: Any, whitened: bool, classes: int) -> tuple[ByDistance, Floats, 
     count = arguments.count("classes", classes)
     spec = getattr(getattr(fit, "estimate", None), "specification", None)
     term = getattr(spec, "residual", None)
+    if getattr(fit, "own_likelihood", False):
+        white = True
     if term is None or not term.parts:
         raise ModelError(
             "the picture is of residuals that rows of a group share: fit the model with a "
@@ -159,14 +161,20 @@ def _found(fit: Any, whitened: bool, classes: int) -> tuple[ByDistance, Floats, 
     pairs = pairs_of(series, positions[k])
     if not len(pairs.first):
         raise ModelError(f"{term.label}: no group has two rows at different places")
-    estimate, inference = fit.estimate, fit.inference
-    if white:
-        residual = whitened_residuals(estimate, inference.residuals("response"))
-    else:
-        residual = inference.residuals("pearson")
+    residual = _residuals(fit, white)
     found = by_distance(residual, pairs, count)
     model = np.zeros(len(found.distance)) if white else _model(fit, pairs, found)
     return found, model, "whitened" if white else "standardised"
+
+
+def _residuals(fit: Any, white: bool) -> Floats:
+    """Standardised residuals of the rows used; whitened, of a fit by its process one step ahead."""
+    if getattr(fit, "own_likelihood", False):
+        found = np.asarray(fit.residuals("pearson"), dtype=np.float64)
+        return found[np.isfinite(found)]
+    if white:
+        return whitened_residuals(fit.estimate, fit.inference.residuals("response"))
+    return np.asarray(fit.inference.residuals("pearson"))
 
 
 def _model(fit: Any, pairs: Pairs, found: ByDistance) -> Floats:

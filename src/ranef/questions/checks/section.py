@@ -19,7 +19,7 @@ from ranef.display.reading import (
     usual_residuals,
 )
 from ranef.errors import RanefError
-from ranef.fits.protocol import Levelled, offers
+from ranef.fits.protocol import Critical, Levelled, offers
 from ranef.questions.checks import (
     influence_picture,
     quantile_pictures,
@@ -68,7 +68,8 @@ def _too_many(rows: int) -> Markup:
 
 
 def _checked(fit: Any, rows: int) -> Any:
-    return fit.check(n=FEW_DRAWS) if rows > MANY_ROWS else fit.check()
+    drawn = rows > MANY_ROWS and not offers(fit, Critical)
+    return fit.check(n=FEW_DRAWS) if drawn else fit.check()
 
 
 def _verdict(check: Any) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -74,7 +74,7 @@ def bootstrap(
 
     Parameters
     ----------
-    fit : fit of `lmm`, `glmm` or `sem`
+    fit : fit of `lmm`, `glmm`, `dynamic` or `sem`
         Refits use its criterion, weights, offsets, quadrature, priors and constraints.
     n : int
         Replicates.
@@ -184,30 +184,35 @@ def _of_tables(
 ) -> Bootstrap:  # fmt: skip
     """The bootstrap of a fit that draws whole tables."""
     method = arguments.choice("method", method, ("parametric", "cluster"))
-    arguments.choice("effects", effects, ("new",))
+    effects = arguments.choice("effects", effects, getattr(fit, "redrawn_effects", ("new",)))
+    how = {} if effects == "new" else {"effects": effects}
+    if how and method == "cluster":
+        raise ModelError(
+            "effects='conditional' is for method='parametric'; method='cluster' draws the effects"
+        )
     if cluster is not None or client is not None:
         raise ModelError(
             f"bootstrap() of {fit.kind_words} draws units of the highest level, one refit after "
             "the other: leave out cluster= and client="
         )
-    read = (lambda one: one.coef) if statistic is None else statistic
+    read = statistic or _parameters_of
     names, values = _read_statistic(read(fit))
-    kind = "coefficient" if statistic is None else STATISTIC
-    parameters = tuple(
-        ModelParameter(name, kind, float(value), CONDITIONAL, None, None, name, None, k)
-        for k, (name, value) in enumerate(zip(names, values, strict=True))
-    )
+    parameters = _of_statistic(names, values)
+    if statistic is None:
+        known = zip(fit.parameters, values, strict=True)
+        parameters = tuple(replace(p, estimate=float(value)) for p, value in known)
     draws = np.full((n, len(values)), np.nan)
-    proved = np.zeros(n, dtype=bool)
+    proved, singular = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     failures: list[tuple[int, str]] = []
     sources = arguments.generator(rng).spawn(n)
 
     def refits() -> Iterator[int]:
         for k, source in enumerate(sources):
             try:
-                again = fit.redrawn(method, source)
+                again = fit.redrawn(method, source, **how)
                 draws[k] = _read_statistic(read(again))[1]
                 proved[k] = again.optimum.converged
+                singular[k] = getattr(again.optimum, "singular", False)
             except (DataError, ModelError, np.linalg.LinAlgError) as error:
                 failures.append((k, str(error)))
             yield k
@@ -216,7 +221,7 @@ def _of_tables(
 
     def answer(count: int) -> Bootstrap:
         return Bootstrap(
-            fit, numbers.Plan(method), parameters, draws[:count], np.zeros(count, dtype=bool),
+            fit, numbers.Plan(method, effects), parameters, draws[:count], singular[:count],
             proved[:count], tuple(f for f in failures if f[0] < count), statistic,
         )  # fmt: skip
 
@@ -236,6 +241,22 @@ def _of_tables(
     result = answer(n)
     _warn_of_failures(result)
     return result
+
+
+def _parameters_of(fit: Any) -> dict[str, float]:
+    """All parameters of a fit by name; of one whose coefficients are all, these."""
+    every = fit.parameters
+    values = {label: float(value) for label, value in fit.coef.items()}
+    if len(every) == len(values):
+        return values
+    return {p.label: p.estimate for p in every}
+
+
+def _of_statistic(names: Sequence[str], values: Floats) -> tuple[ModelParameter, ...]:
+    return tuple(
+        ModelParameter(name, STATISTIC, float(value), CONDITIONAL, None, None, name, None)
+        for name, value in zip(names, values, strict=True)
+    )
 
 
 def _plan(model: Inference, method: str, effects: str, cluster: str | None) -> numbers.Plan:
@@ -262,10 +283,7 @@ def _target(
     if statistic is None:
         return fit.parameters, None
     names, values = _read_statistic(statistic(fit))
-    parameters = tuple(
-        ModelParameter(name, STATISTIC, float(value), CONDITIONAL, None, None, name, None)
-        for name, value in zip(names, values, strict=True)
-    )
+    parameters = _of_statistic(names, values)
     return parameters, _RefitStatistic(fit, statistic, len(names))
 
 
@@ -626,7 +644,7 @@ class Bootstrap(Answer):
                 "Effects and residuals, centred and brought to the estimated variances, were "
                 "drawn with replacement."
             )
-        if offers(self.fit, Redrawn):
+        if offers(self.fit, Redrawn) and not hasattr(self.fit, "redrawn_effects"):
             return "Whole tables were drawn from the fitted model."
         kept = self.plan.effects == "conditional"
         how = "random effects kept at their modes" if kept else "random effects anew"

@@ -19,7 +19,7 @@ from ranef.display.page import Paragraph
 from ranef.display.progress import arriving
 from ranef.errors import ConvergenceWarning, ModelError, warn
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import Likelihood, require
+from ranef.fits.protocol import Likelihood, Profiled, offers, require
 from ranef.inference.coefficients.parameter_list import ModelParameter, chosen
 from ranef.inference.coefficients.wald import Intervals
 from ranef.inference.kinds import inference_of
@@ -55,7 +55,7 @@ def profile(
 
     Parameters
     ----------
-    fit : fit of `lmm` or `glmm`
+    fit : fit of `lmm`, `glmm` or `dynamic`
     parameters : str or list of str, optional
         ``"fixed"``, ``"variance"``, ``"all"`` (the default), or names: of a coefficient,
         ``"sd: Subject: Days"``, ``"corr: Subject"``, ``"sigma"``; a name that ends earlier
@@ -100,9 +100,11 @@ def profile(
     1           sd     37.26     12.20      84.06
     2           sd     49.51     38.23      67.66
     """
-    require(fit, "profile()", Likelihood)
     level = arguments.conf_level(conf_level)
     reml = arguments.choice("criterion", criterion, CRITERIA) == "reml"
+    if offers(fit, Profiled):
+        return _of_own(fit, parameters, level, reml, n_jobs, progress)
+    require(fit, "profile()", Likelihood)
     if reml and fit.estimate.sigma is None:
         raise ModelError(
             "criterion='reml' is for fits of lmm; profile a generalised model by criterion='ml'"
@@ -118,6 +120,28 @@ def profile(
 
     curves = numbers.profile(at.inference, profiled, level, n_jobs=n_jobs, each=each)
     result = Profile(fit, at.criterion, level, profiled, curves)
+    _warn_of_better(result)
+    return result
+
+
+def _of_own(
+    fit: Any, parameters: str | Sequence[str] | None, level: float, reml: bool,
+    n_jobs: int | None, progress: bool | None,
+) -> Profile:  # fmt: skip
+    """Profiles of a fit with a likelihood of its own, one parameter after the other."""
+    if reml:
+        raise ModelError(f"{fit.kind_words} is fitted by ML: profile it by criterion='ml'")
+    every = fit.parameters
+    profiled = tuple(every[k] for k in _places(every, parameters, False))
+    reach = normal_reach(level)
+
+    def curves() -> Iterable[Curve | None]:
+        for parameter in profiled:
+            own = fit.profile_slice(parameter, n_jobs)
+            yield None if own is None else numbers.trace(own, reach)
+
+    found = tuple(arriving(curves(), len(profiled), "profiling", progress, unit=" parameters"))
+    result = Profile(fit, "ML", level, profiled, found)
     _warn_of_better(result)
     return result
 
@@ -190,6 +214,8 @@ class Profile(Answer):
     @property
     def refitted(self) -> bool:
         """Whether the fit is by another criterion: zeta is 0 at the estimates of a refit."""
+        if offers(self.fit, Profiled):
+            return False
         return self.fit.estimate.reml != (self.criterion == "REML")
 
     @cached_property
@@ -232,7 +258,8 @@ class Profile(Answer):
         """State the table of `confint`."""
         level = arguments.conf_level(conf_level)
         df = arguments.choice("df", df, DF)
-        if df != "normal" and self.fit.inference.usual_df == "normal":
+        own = offers(self.fit, Profiled)
+        if df != "normal" and (own or self.fit.inference.usual_df == "normal"):
             raise ModelError(
                 "a generalised model has no degrees of freedom to calibrate its profile by; "
                 "use df='normal'"

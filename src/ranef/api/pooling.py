@@ -87,7 +87,7 @@ def pool(fits: Iterable[Any], *, df_complete: float | None = None) -> PooledFit:
     0  (Intercept)   251.387     10.218  17.727  0.211
     1         Days    10.499      0.981  34.865  0.320
     """
-    given = list(fits)
+    given = list(fits) if isinstance(fits, Iterable) else [fits]
     if len(given) < 2:
         raise ModelError(f"pool() takes the fits of two or more imputed tables, not {len(given)}")
     for fit in given:

@@ -14,7 +14,7 @@ from ranef.covariance.pedigree import UNKNOWN, Ancestry, parents_first
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Listing
 from ranef.display.numbers import number, significant
-from ranef.errors import DataError, LevelError
+from ranef.errors import DataError, LevelError, ModelError
 from ranef.formula.labels import count_text, level_text, list_text
 from ranef.tables import Table
 
@@ -23,7 +23,7 @@ __all__ = ["Pedigree", "pedigree"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-NOBODY = frozenset(("", "0", "NA"))
+NOBODY = frozenset(("", "0", "NA", "."))
 """Labels that stand for an unknown parent, beside missing values."""
 
 
@@ -39,7 +39,7 @@ def pedigree(table: Any, *, id: str, sire: str, dam: str) -> Pedigree:
         that a table of repeated records will do.
     id, sire, dam : str
         Columns: the individual and its parents. A parent is unknown where it is missing,
-        ``0``, ``"NA"`` or empty. A parent without a row of its own is a founder. Both
+        ``0``, ``"NA"``, a dot or empty. A parent without a row of its own is a founder. Both
         parents may be the same (selfing), and a parent may be sire of one and dam of another.
 
     Returns
@@ -79,7 +79,12 @@ def pedigree(table: Any, *, id: str, sire: str, dam: str) -> Pedigree:
     The logarithm of the relationship matrix's determinant is -2.079.
     """
     data = Table.of(table)
+    twice = next((name for name in (id, sire, dam) if (id, sire, dam).count(name) > 1), None)
+    if twice is not None:
+        raise ModelError(f"id=, sire= and dam= are three columns; {twice!r} is given twice")
     columns = [_labels(data, name) for name in (id, sire, dam)]
+    if not data.n_rows:
+        raise DataError("the pedigree has no rows")
     names, parents = _distinct(*columns)
     labels = [*names, *_founders(names, parents)]
     place = {label: i for i, label in enumerate(labels)}
@@ -112,7 +117,7 @@ def _distinct(
     for row, (name, sire, dam) in enumerate(zip(ids, sires, dams, strict=True)):
         if name is None:
             raise DataError(
-                f"row {row} of the pedigree names no individual: its id is missing, empty, NA or "
+                f"row {row} of the pedigree names no individual: its id is missing, empty, NA, . or "
                 "0, which stand for an unknown parent"
             )
         pair = (sire, dam)

@@ -16,6 +16,7 @@ from ranef.errors import DataError, row_text
 from ranef.formula.labels import count_text, level_text
 from ranef.formula.model import Model
 from ranef.formula.syntax import Call, Name, Node, walk
+from ranef.tables.moments import are_times, written_times
 
 __all__ = ["lag", "lagged_outcomes", "read_span", "steps_before", "times_of"]
 
@@ -93,10 +94,13 @@ def times_of(node: Node, given: Arguments, scope: Scope) -> tuple[Floats, bool]:
     if isinstance(inner, Name) and inner.value in scope.table:
         if scope.table.kind(inner.value) in ("datetime", "duration"):
             return scope.table.seconds(inner.value), True
+        if are_times(scope.table, inner.value):
+            return written_times(scope.table, inner.value)[0], True
         if scope.table.kind(inner.value) in ("text", "categorical", "mixed"):
             raise DataError(
                 f"{given.node.printed}: {inner.printed} holds {scope.table.kind(inner.value)}, "
-                "not times; convert it to numbers or to datetimes"
+                "not times as 2025-03-29T14:05 or 29.03.2025 14:05; convert it to numbers or to "
+                "datetimes"
             )
     return given.rows("time", scope), False
 

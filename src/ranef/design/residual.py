@@ -28,10 +28,11 @@ from ranef.design.terms import (
 from ranef.design.values import Categories, Numbers, drop_unused, match_levels
 from ranef.design.variables import Frame
 from ranef.errors import DataError, FormulaError, LevelError, ModelError, row_text
-from ranef.formula.labels import level_text, list_text, number_text
+from ranef.formula.labels import count_text, level_text, list_text, number_text
 from ranef.formula.model import Model, Terms
 from ranef.formula.residuals import ResidualStructure, dispersion_model, read_residual
 from ranef.formula.syntax import Call, Name, Node
+from ranef.tables.moments import are_dates, are_times, written_times
 
 __all__ = ["Places", "ResidualReader", "ResidualRecipe"]
 
@@ -123,11 +124,13 @@ class ResidualReader:
             if scales and part.kind not in HETEROGENEOUS | {"us"}:
                 continue
             for node, key in zip(part.left.variables, part.left.keys, strict=True):
-                _add_position(frame, node, key)
+                _add_position(frame, node, key, part.kind in ON_COORDINATES)
         for grouping in (self.by,) if scales else (self.group, self.by):
             for node in () if grouping is None else grouping.nodes:
                 frame.add_group(node)
         if self.scale is not None:
+            for node in _bases_of_powers(str(self.dispersion)):
+                _refuse_zero(frame.scope.evaluate(node), node.printed)
             frame.add_terms(self.scale.fixed)
 
     def term(self, frame: Frame) -> tuple[ResidualTerm, ResidualRecipe]:
@@ -371,6 +374,28 @@ def _without_names_of_power(terms: Terms) -> Terms:
     return replace(terms, variables=tuple(nodes), keys=tuple(node.printed for node in nodes))
 
 
+def _bases_of_powers(text: str) -> list[Node]:
+    """What stands in ``power()`` in a dispersion formula, but the fitted mean."""
+    calls = (node.bare for node in dispersion_model(text).fixed.variables)
+    return [
+        call.arguments[0] for call in calls
+        if isinstance(call, Call) and call.function == "power" and call.printed != "power(mean)"
+    ]  # fmt: skip
+
+
+def _refuse_zero(value: Any, name: str) -> None:
+    if not isinstance(value, Numbers):
+        raise DataError(f"power({name}) needs numbers, and {name} is categories")
+    rows = np.flatnonzero(value.values <= 0)
+    if len(rows):
+        raise DataError(
+            f"power({name}) lets the standard deviation be a power of {name}, which must be above "
+            f"zero; it is {number_text(float(value.values[rows[0]]))} in {row_text(rows[0])} "
+            f"({count_text(len(rows), 'such row')}). Write exponential({name}), or "
+            f"power({name} + 1)"
+        )
+
+
 def _dispersion_columns(
     model: Model | None, frame: Frame, before: Floats
 ) -> tuple[list[ResidualScale], Floats, tuple[int, ...]]:
@@ -409,8 +434,8 @@ def _kinds_of(model: Model, assigned: NDArray[np.intp], variables: Any) -> list[
     return out
 
 
-def _add_position(frame: Frame, node: Node, key: str) -> None:
-    """Evaluate a position: a number, a category, or a time."""
+def _add_position(frame: Frame, node: Node, key: str, written: bool) -> None:
+    """Evaluate a position: a number, a category, or a time; of coordinates also one in text."""
     bare = node.bare
     table = frame.scope.table
     if isinstance(bare, Name) and bare.value in table:
@@ -418,6 +443,10 @@ def _add_position(frame: Frame, node: Node, key: str) -> None:
         if kind in ("datetime", "duration"):
             unit = DAY if table.holds_dates(bare.value) else HOUR
             frame.add_numbers(node, key, table.seconds(bare.value) / unit)
+            return
+        if written and are_times(table, bare.value):
+            unit = DAY if are_dates(table, bare.value) else HOUR
+            frame.add_numbers(node, key, written_times(table, bare.value)[0] / unit)
             return
     frame.add(node, key)
 

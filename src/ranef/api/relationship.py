@@ -117,8 +117,8 @@ def _distinct(
     for row, (name, sire, dam) in enumerate(zip(ids, sires, dams, strict=True)):
         if name is None:
             raise DataError(
-                f"row {row} of the pedigree names no individual: its id is missing, empty, NA, a dot "
-                "or 0, which stand for an unknown parent"
+                f"row {row} of the pedigree names no individual: its id is missing, empty, NA, a "
+                "dot or 0, which stand for an unknown parent"
             )
         pair = (sire, dam)
         if parents.setdefault(name, pair) != pair:

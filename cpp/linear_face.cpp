@@ -18,6 +18,7 @@
 #include "generalised.hpp"
 #include "least_squares.hpp"
 #include "moments.hpp"
+#include "moved_means.hpp"
 #include "newton.hpp"
 #include "profile.hpp"
 #include "sparse_tail.hpp"
@@ -43,6 +44,8 @@ nb::dict describe_tail(const Blocks& blocks) {
 namespace {
 
 constexpr double most_kept = 2e8; // bytes of an evaluator that stays with its problem
+
+using Directions = std::vector<std::pair<int, Input<2>>>;
 
 // A model's cross-products and the questions one can ask of them.
 class Problem {
@@ -405,17 +408,9 @@ class Problem {
 
     // What second derivatives along symmetric matrices are made of: (factor, (r, r))
     // in the basis of b_e.
-    nb::dict curvature(Input<1> y, bool reml, Input<1> phi,
-                       const std::vector<std::pair<int, Input<2>>>& directions, bool of_fixed) {
-        check_response(y);
-        std::vector<Direction> given;
-        for (const auto& [factor, matrix] : directions) {
-            const size_t r = checked_factor(factor).r;
-            need(matrix.shape(0) == r && matrix.shape(1) == r,
-                 "a direction does not fit its factor");
-            need_finite(matrix.data(), r * r, "a direction");
-            given.push_back({factor, Vector(matrix.data(), matrix.data() + r * r)});
-        }
+    nb::dict curvature(Input<1> y, bool reml, Input<1> phi, const Directions& directions,
+                       bool of_fixed) {
+        const std::vector<Direction> given = read_directions(directions);
         Curvature found;
         const size_t k = given.size(), p = blocks_->p, c = of_fixed ? p : 1;
         nb::dict d;
@@ -443,7 +438,34 @@ class Problem {
         return d;
     }
 
+    // How fitted values move along such directions: products (k, k), those with the response's own
+    // residuals (k), and the sum of squares of these.
+    nb::tuple moved_means(Input<1> y, bool reml, Input<1> phi, const Directions& directions) const {
+        const std::vector<Direction> given = read_directions(directions);
+        for (const Factor& f : blocks_->factors)
+            need(!f.kernel, "fitted values of effects that a kernel relates are not asked");
+        MovedMeans found;
+        const size_t k = given.size();
+        ask(y, reml, phi, [&](Criterion& criterion) {
+            found = ranef::moved_means(criterion, y.data(), gram_, given, threads_);
+        });
+        return nb::make_tuple(to_array(std::move(found.products), {k, k}),
+                              to_array(std::move(found.own)), found.square);
+    }
+
   private:
+    std::vector<Direction> read_directions(const Directions& directions) const {
+        std::vector<Direction> out;
+        for (const auto& [factor, matrix] : directions) {
+            const size_t r = checked_factor(factor).r;
+            need(matrix.shape(0) == r && matrix.shape(1) == r,
+                 "a direction does not fit its factor");
+            need_finite(matrix.data(), r * r, "a direction");
+            out.push_back({factor, Vector(matrix.data(), matrix.data() + r * r)});
+        }
+        return out;
+    }
+
     // X (n, p), or its compressed rows.
     FixedRows read_fixed(const nb::object& rows, size_t* n) {
         nb::tuple parts;
@@ -584,7 +606,8 @@ void bind_linear(nb::module_& m) {
         .def("scores", &Problem::scores, "y"_a, "reml"_a, "phi"_a, "factor"_a)
         .def("fixed_scores", &Problem::fixed_scores, "y"_a, "reml"_a, "phi"_a)
         .def("curvature", &Problem::curvature, "y"_a, "reml"_a, "phi"_a, "directions"_a,
-             "of_fixed"_a);
+             "of_fixed"_a)
+        .def("moved_means", &Problem::moved_means, "y"_a, "reml"_a, "phi"_a, "directions"_a);
 }
 
 } // namespace ranef

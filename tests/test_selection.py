@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 import ranef
+from ranef.arguments import later_generator
+from ranef.derivatives import linear, second_order
 from ranef.errors import DataError, DataWarning, ModelError, UnknownColumnError
 from ranef.questions.selection import left_out, penalty, rules, unseen
 from ranef.questions.selection.conditional import (
@@ -78,6 +80,48 @@ def test_refits_of_lme4(name, method):
     found, known = conditional_linear(fit.estimate), CAIC[name][method]
     assert found.df == pytest.approx(known["df"], abs=1.5e-4)
     assert found.loglik == pytest.approx(known["loglik"], abs=1e-3)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize(
+    ("formula", "data", "weights"),
+    [
+        ("Reaction ~ Days + (Days | Subject)", "sleepstudy", None),
+        ("diameter ~ 1 + (1 | plate) + (1 | sample)", "Penicillin", "w"),
+        ("strength ~ 1 + (1 | batch / cask)", "Pastes", "w"),
+        ("score ~ Machine + cs(0 + Machine | Worker) + (1 | w)", "Machines", None),
+    ],
+)
+def test_products_of_moved_means_by_dense_matrices(formula, data, weights, reml):
+    """w_i'P R P w_j and its kin, of matrices of order n."""
+    table = ranef.data.load(data)
+    draws = np.random.default_rng(3)
+    w = draws.uniform(1e2, 1e4, len(table)) if weights else draws.integers(0, 5, len(table))
+    fit = ranef.lmm(formula, table.assign(w=w), weights=weights, reml=reml)
+    estimate = fit.estimate
+    found = linear.moved_means(estimate, second_order.curvature(estimate).directions)
+    spec, assembly = estimate.specification, linear.solved(estimate).assembly
+    R = np.diag(1 / (np.ones(spec.n) if spec.weights is None else spec.weights))
+    H, slopes = R.copy(), []
+    psis = assembly.psis(estimate.theta)
+    for term, psi, own in zip(spec.terms, psis, assembly.slopes(estimate.theta), strict=True):
+        codes = spec.factors[term.factor].codes
+        same = codes[:, None] == codes
+        H += same * (term.z @ psi @ term.z.T)
+        slopes += [same * (term.z @ D @ term.z.T) for D in own]
+    inverse = np.linalg.inv(H)
+    fixed = inverse @ spec.X
+    P = inverse - fixed @ np.linalg.solve(spec.X.T @ fixed, fixed.T)
+    Py = P @ spec.y
+    moved = np.stack(
+        [P @ V @ Py for V, free in zip(slopes, linear.free(estimate), strict=True) if free]
+    )
+    unit = linear.scale(estimate) ** 2
+    np.testing.assert_allclose(found.products * unit, moved @ R @ moved.T, rtol=1e-8)
+    np.testing.assert_allclose(found.own * unit, moved @ R @ Py, rtol=1e-8)
+    assert found.square * unit == pytest.approx(Py @ R @ Py, rel=1e-10)
+    # and the identity by which degrees of freedom of REML go without the scores
+    assert conditional_linear(estimate).trace == pytest.approx(spec.n - np.trace(R @ P), rel=1e-9)
 
 
 def structured(name: str, reml: bool):
@@ -272,7 +316,7 @@ def test_dispersed_families_sampled_and_whole(family):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(penalty, "MOST_REFITS", 10)
         patch.setattr(penalty, "SAMPLED", 40)
-        part = penalty.conditional_generalised(fit.estimate, rng=np.random.default_rng(1))
+        part = penalty.conditional_generalised(fit.estimate, draws=later_generator(1))
     assert part.method == "sampled refits"
     assert part.error > 0
     assert abs(part.df - whole.df) < 4 * part.error
@@ -383,7 +427,7 @@ def test_criteria_of_the_population():
     assert tests["p_value"][0] == pytest.approx(0.5 * chi2.sf(x, 1) + 0.5 * chi2.sf(x, 2))
     assert tests["p_naive"][0] == pytest.approx(chi2.sf(x, 2))
     assert tests["p_value"][0] == ranef.anova(*fits.values()).tidy()["p_value"][1]
-    assert "Fitted again by ML" in str(found)
+    assert "Refitted by ML" in str(found)
     assert found.best is fits["two"]
 
 
@@ -841,3 +885,62 @@ def test_compared_by_cross_validation():
     assert "standard error" in str(found)
     again = ranef.compare(fits, focus="population", criterion="cv", folds=9, rng=2).tidy()
     assert again.equals(tidy)
+
+
+def test_reasons_are_those_of_the_fits():
+    """Why fits are fitted again or refused, and whose criterion was meant."""
+    sleep_, growth = ranef.data.load("sleepstudy"), ranef.data.load("Orthodont")
+    one = ranef.lmm("Reaction ~ Days + (1 | Subject)", sleep_)
+    two = ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep_)
+    logged = ranef.lmm("log(Reaction) ~ Days + (Days | Subject)", sleep_)
+    by_ml = ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep_, reml=False)
+    assert "their fixed effects are the same" in str(ranef.anova(one, two))
+    population = ranef.compare({"one": one, "two": two}.values(), focus="population")
+    assert "their fixed effects are the same" in str(population)
+    assert "the others are by ML" in str(ranef.compare(one, by_ml, focus="population"))
+    scaled = ranef.compare(two, logged, focus="population", jacobian=True)
+    assert "different responses" in str(scaled)
+    small = ranef.lmm("distance ~ age + (1 | Subject)", growth)
+    large = ranef.lmm("distance ~ age * Sex + (1 | Subject)", growth)
+    assert "of different fixed effects" in str(ranef.compare(small, large, focus="population"))
+    # REML criteria of different data do not stand side by side
+    held = ranef.compare(small, large, focus="individual", refit=False)
+    assert held.other_focus is None
+    assert "other_focus" not in held.tidy()
+    assert "is left out" in str(held)
+    with pytest.raises(ModelError, match="belongs to focus='population'"):
+        ranef.compare(one, two, focus="individual", criterion="bic")
+    with pytest.raises(ModelError, match="belongs to focus='individual'"):
+        ranef.step("Reaction ~ Days + (1 | Subject)", sleep_, focus="population", criterion="caic")
+    with pytest.raises(ModelError, match="folds must be a whole number"):
+        ranef.compare(one, two, focus="population", criterion="cv", folds=2.5)
+    events = sleep_.assign(late=(sleep_["Reaction"] > 300).astype(int))
+    with pytest.raises(ModelError, match="a density"):
+        ranef.compare(
+            ranef.glmm("late ~ Days + (1 | Subject)", events, family="binomial"),
+            ranef.lmm("late ~ Days + (1 | Subject)", events),
+            focus="population",
+        )
+    marginal = ranef.gee("late ~ Days", events, groups="Subject", family="binomial")
+    with pytest.raises(ModelError, match="equations have neither"):
+        ranef.compare(marginal, focus="population", criterion="aic")
+
+
+def test_the_other_focus_waits_until_it_is_looked_at(monkeypatch):
+    from ranef.questions.selection import compare as room
+
+    made = []
+    honest = room.at_criterion
+
+    def counted(estimate, reml):
+        made.extend([reml] if estimate.reml != reml else [])
+        return honest(estimate, reml)
+
+    monkeypatch.setattr(room, "at_criterion", counted)
+    fit = ranef.lmm("Reaction ~ Days + (Days | Subject)", ranef.data.load("sleepstudy"))
+    found = ranef.compare(fit, focus="individual")
+    assert found.values[0] == pytest.approx(1711.5209, abs=6e-5)
+    assert not made
+    assert found.tidy()["other_focus"][0] == pytest.approx(1763.9393, abs=1e-3)
+    assert "AIC (other focus)" in str(found)
+    assert made == [False]

@@ -306,6 +306,7 @@ def entries() -> list[Entry]:
         *linear("scores", factor=0),
         *linear("fixed_scores"),
         *linear("curvature", directions=[(0, np.eye(1))], of_fixed=True),
+        *linear("moved_means", directions=[(0, np.eye(1))]),
     ]  # fmt: skip
     for name, extra, k in (
         ("poisson", None, 1), ("binomial", np.ones(N), 1), ("gaussian", None, 2),

@@ -235,6 +235,13 @@ class Problem:
         directions: Sequence[tuple[int, _Floats]],
         of_fixed: bool,
     ) -> dict[str, Any]: ...
+    def moved_means(
+        self,
+        y: _Floats,
+        reml: bool,
+        phi: _Floats,
+        directions: Sequence[tuple[int, _Floats]],
+    ) -> tuple[_Floats, _Floats, float]: ...
 
 class Structure:
     def __init__(

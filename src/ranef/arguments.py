@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fsencode
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ __all__ = [
     "flag",
     "formula",
     "generator",
+    "later_generator",
     "mapping",
     "number",
     "offset",
@@ -122,6 +123,25 @@ def generator(value: Any) -> np.random.Generator:
         raise ModelError(
             f"rng must be a whole number or a numpy.random.Generator, not {_typed(value)}"
         ) from None
+
+
+def later_generator(value: Any) -> Callable[[], np.random.Generator]:
+    """Check a seed now, and make its generator when something is drawn.
+
+    Examples
+    --------
+    >>> draws = later_generator(1)
+    >>> draws() is draws()
+    True
+    """
+    made = [] if type(value) is int and value >= 0 else [generator(value)]
+
+    def draws() -> np.random.Generator:
+        if not made:
+            made.append(generator(value))
+        return made[0]
+
+    return draws
 
 
 def path(value: Any) -> Path:

@@ -12,7 +12,7 @@ from ranef.api.fitting import glmm, lmm
 from ranef.display.progress import Tally, counted
 from ranef.errors import ModelError, suggestion
 from ranef.fits.mixed import MixedFit
-from ranef.questions.selection.compare import CRITERIA, compare
+from ranef.questions.selection.compare import CRITERIA, compare, criterion_of
 from ranef.questions.selection.comparison import FocusedComparison
 from ranef.questions.selection.random_part import Parts, contained, parts_of
 from ranef.questions.selection.searches import Search, backward, maximal_path
@@ -224,7 +224,7 @@ def _asked(question: str, focus: str | None, criterion: str | None) -> tuple[str
         )
     focus = arguments.choice("focus", focus, tuple(CRITERIA))
     known = tuple(name for name in CRITERIA[focus] if name in OF_FIXED)
-    return focus, arguments.choice("criterion", criterion or known[0], known)
+    return focus, criterion_of(focus, criterion, known)
 
 
 def _read(formula: str, data: Any) -> Parts:

@@ -103,6 +103,10 @@ class Loadings(Structure):
 
     def derivatives(self, theta: Floats) -> Floats:
         """E L' + L E' for each entry."""
+        if self.size <= KEPT_SIZE:  # Psi is quadratic in theta
+            k = self.n_parameters
+            slopes = self.checked(theta) @ self.second_derivatives(theta).reshape(k, k, -1)
+            return np.asarray(slopes.reshape(k, self.size, self.size))
         L = self.loadings(theta)
         rows, columns = lower_entries(self.size, self.rank)
         half = np.zeros((len(rows), self.size, self.size))

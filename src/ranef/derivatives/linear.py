@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ranef import _core, covariance
 from ranef.derivatives import structured
-from ranef.models.rows import at_levels
 from ranef.solve.assembly import Assembly, assemble
+from ranef.solve.optimum import Optimum
 from ranef.solve.parametrisation import Parametrisation, joined
 
 if TYPE_CHECKING:
@@ -27,10 +27,12 @@ __all__ = [
     "effect_derivatives",
     "free",
     "modes_of",
+    "moved_means",
     "prediction_derivatives",
     "prediction_variance",
     "prediction_variance_derivatives",
     "psi_scores",
+    "scale",
 ]
 
 Floats = NDArray[np.float64]
@@ -52,18 +54,37 @@ class Solved:
     Attributes
     ----------
     assembly : Assembly
-    at : tuple
-        Response, criterion and parameters, as the core takes them.
+    reml : bool
+    theta : (k,) float64 array
+    optimum : Optimum
     free : (k,) bool array
         Which entries of theta are free on the faces of the optimum.
-    end : tuple
-        As `at`, where the search left the core to the last bit, if that is known.
     """
 
     assembly: Assembly
-    at: tuple[Floats, bool, Floats]
+    reml: bool
+    theta: Floats
+    optimum: Optimum
     free: NDArray[np.bool_]
-    end: tuple[Floats, bool, Floats]
+
+    @cached_property
+    def at(self) -> tuple[Floats, bool, Floats]:
+        """Response, criterion and parameters, as the core takes them."""
+        phi = self.assembly.phi(self.theta, self.optimum.ranks)
+        return self.assembly.response(), self.reml, phi
+
+    @cached_property
+    def end(self) -> tuple[Floats, bool, Floats]:
+        """As `at`, where the search left the core to the last bit, if that is known."""
+        end, known = self.optimum.phi, np.array_equal(self.optimum.theta, self.theta)
+        if end is None or not known:
+            return self.at
+        left = self.assembly.response(), self.reml, end
+        if self.optimum.theta is self.theta and not self.optimum.ranks:
+            return left
+        size = np.abs(self.at[2])
+        near = np.abs(np.abs(end) - size) <= 1e-6 * size + 1e-9
+        return left if near.all() else self.at
 
     @cached_property
     def scores(self) -> tuple[Floats, ...]:
@@ -80,23 +101,13 @@ _solved: WeakKeyDictionary[LinearEstimate, Solved] = WeakKeyDictionary()
 
 def solved(estimate: LinearEstimate) -> Solved:
     """Return the core at the optimum; made once for each estimate."""
-    if estimate not in _solved:
+    found = _solved.get(estimate)
+    if found is None:
         optimum, theta = estimate.optimum, estimate.theta
         assembly = assemble(estimate.specification, optimum.path)
-        at = assembly.response(), estimate.reml, assembly.phi(theta, optimum.ranks)
         free = assembly.free_entries(theta, optimum.ranks)
-        _solved[estimate] = Solved(assembly, at, free, _end(estimate, at))
-    return _solved[estimate]
-
-
-def _end(estimate: LinearEstimate, at: tuple[Floats, bool, Floats]) -> tuple[Floats, bool, Floats]:
-    y, reml, phi = at
-    end, known = estimate.optimum.phi, np.array_equal(estimate.optimum.theta, estimate.theta)
-    if end is None or not known:
-        return at
-    size = np.abs(phi)
-    near = np.abs(np.abs(end) - size) <= 1e-6 * size + 1e-9
-    return (y, reml, end) if near.all() else at
+        found = _solved[estimate] = Solved(assembly, estimate.reml, theta, optimum, free)
+    return found
 
 
 def at_end(estimate: LinearEstimate) -> tuple[Floats, bool, Floats]:
@@ -200,7 +211,7 @@ def _effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats,
         return structured.effect_derivatives(estimate)
     end, theta, spec = solved(estimate), estimate.theta, estimate.specification
     assembly, movable = end.assembly, end.free
-    scale = assembly.own.scale
+    unit = assembly.own.scale
     beta = np.zeros((spec.p, len(theta)))
     moved = tuple(np.zeros((*b.shape, len(theta))) for b in estimate.modes)
     responses: list[Floats] = []
@@ -210,7 +221,7 @@ def _effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats,
         slopes = term.structure.derivatives(part)
         codes = spec.factors[term.term.factor].codes
         own = np.flatnonzero(movable[place : place + term.count])
-        direct = scale * scores @ slopes[own].transpose(0, 2, 1)
+        direct = unit * scores @ slopes[own].transpose(0, 2, 1)
         if term.term.kernel is not None:
             direct = np.einsum("ab,kbi->kai", covariance.lower_factor(term.term.kernel), direct)
         responses.append(np.einsum("kni,ni->kn", direct[:, codes], term.term.z))
@@ -224,30 +235,40 @@ def _effect_derivatives(estimate: LinearEstimate) -> tuple[Floats, tuple[Floats,
     return beta, moved
 
 
-def moved_means(estimate: LinearEstimate) -> Floats:
-    """Derivatives (n, f) of the fitted values in the free entries of theta: what is left of w.
+def scale(estimate: LinearEstimate) -> float:
+    """Return the size of the response as the core has it, which is of size one there."""
+    return solved(estimate).assembly.own.scale
 
-    With w_i = Z dPsi_i Z'P y they are w_i less what would be fitted to it at the same theta, see
-    `effect_derivatives`; of a model whose residuals have no structure and effects no kernel.
+
+@dataclass(frozen=True, eq=False)
+class MovedMeans:
+    """Products of what moves the fitted values, of the response as the core has it.
+
+    With w_i = V_i Py the fitted values move by R P w_i.
+
+    Attributes
+    ----------
+    products : (f, f) float64 array
+        w_i'P R P w_j.
+    own : (f,) float64 array
+        w_i'P R P y.
+    square : float
+        y'P R P y.
     """
-    end, spec = solved(estimate), estimate.specification
-    assembly, movable = end.assembly, end.free
-    responses, place = [], 0
-    each = zip(assembly.terms, assembly.split(estimate.theta), end.scores, strict=True)
-    for term, part, scores in each:
-        own = movable[place : place + term.count]
-        slopes = assembly.own.scale * term.structure.derivatives(part)[own]
-        moved = (scores @ slopes.transpose(0, 2, 1)).transpose(1, 2, 0)
-        codes = spec.factors[term.term.factor].codes
-        responses.append(at_levels(moved, codes, term.term.z))
-        place += term.count
-    w = responses[0] if len(responses) == 1 else np.hstack(responses)
-    modes, fixed = modes_of(estimate, w.T)
-    rest: Floats = w - spec.fixed_rows @ fixed.T
-    for term, b in zip(assembly.terms, modes, strict=True):
-        codes = spec.factors[term.term.factor].codes
-        rest -= at_levels(b.transpose(1, 2, 0), codes, term.term.z)
-    return rest
+
+    products: Floats
+    own: Floats
+    square: float
+
+
+def moved_means(estimate: LinearEstimate, directions: Sequence[tuple[int, Floats]]) -> MovedMeans:
+    """How the fitted values move along directions of Psi, see `second_order.Curvature`.
+
+    Of a model whose residuals have no structure and effects no kernel; `effect_derivatives` has
+    the others.
+    """
+    end = solved(estimate)
+    return MovedMeans(*end.assembly.core.moved_means(*end.end, directions))
 
 
 def conditional_covariances(estimate: LinearEstimate) -> tuple[tuple[Floats, Floats], ...]:

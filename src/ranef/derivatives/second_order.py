@@ -8,7 +8,7 @@ that are free.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,9 @@ class Curvature:
         Of the criterion in Psi of each term; none of residuals with a structure.
     ratio : float
         m / r2 of the response as the core has it.
+    directions : list of (block, (r, r) array)
+        Derivatives of Psi in each free entry as the core takes them; none of residuals with a
+        structure.
     """
 
     free: NDArray[np.bool_]
@@ -60,6 +63,7 @@ class Curvature:
     fixed: Floats
     gradient: tuple[Floats, ...] = ()
     ratio: float = float("nan")
+    directions: Sequence[tuple[int, Floats]] = ()
 
 
 def curvature(estimate: LinearEstimate) -> Curvature:
@@ -84,14 +88,20 @@ def curvature(estimate: LinearEstimate) -> Curvature:
     gradient = asked.gradient(found["psi_gradient"])
     hessian = (
         2 * ratio * found["products"][:, 0, :, 0]
-        - ratio / rss * np.outer(scores, scores)
+        - ratio / rss * (scores[:, None] * scores)
         - found["traces"]
         + asked.bent(gradient)
     )
     T = asked.assembly.fixed.transform
     fixed = T @ found["fixed"] @ T.T
     return Curvature(
-        asked.free, (hessian + hessian.T) / 2, -scores / rss, fixed, gradient, float(ratio)
+        asked.free,
+        (hessian + hessian.T) / 2,
+        -scores / rss,
+        fixed,
+        gradient,
+        float(ratio),
+        asked.directions,
     )
 
 

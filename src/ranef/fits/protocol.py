@@ -324,7 +324,14 @@ def require(fit: Any, question: str, *needed: type) -> Any:
 
 
 def _has_own_likelihood(fit: Any) -> bool:
-    return getattr_static(fit, "own_likelihood", False) is True
+    kind: Any = type(fit)
+    return _of_own_likelihood(kind)
+
+
+@cache
+def _of_own_likelihood(kind: Any) -> bool:
+    """Tell whether a class says that its likelihood is none of mixed models."""
+    return getattr_static(kind, "own_likelihood", False) is True
 
 
 def _named(fit: Any) -> str:

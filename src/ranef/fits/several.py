@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from typing import Any
 
 from ranef.errors import ModelError
@@ -17,7 +17,8 @@ def gathered(fits: Any, others: Sequence[Any], question: str) -> tuple[list[Any]
             raise ModelError(f"{question} takes one dict of fits, or fits one after the other")
         named = {str(name): fit for name, fit in fits.items()}
     else:
-        given = [*fits, *others] if isinstance(fits, (list, tuple)) else [fits, *others]
+        several = isinstance(fits, (list, tuple, ValuesView, Iterator))
+        given = [*fits, *others] if several else [fits, *others]
         named = {f"fit {i}": fit for i, fit in enumerate(given, 1)}
     if not named:
         raise ModelError(f"{question} takes at least one fit")

@@ -287,6 +287,8 @@ class Parametrisation:
             elif term.term.structure != "us":
                 kept = term.structure.free(term.relative(part))
             parts.append(kept)
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate([np.empty(0, dtype=np.bool_), *parts])
 
     def room(self, theta: Floats) -> Floats:

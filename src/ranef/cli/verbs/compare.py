@@ -101,14 +101,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Code:
     """Fit the models, compare them, write the comparison."""
     every = _models(arguments)
-    if len(every) < 2:
-        raise ModelError(
-            "compare takes two formulas or more, and then the table: "
-            "ranef compare 'y ~ 1 + (1 | g)' 'y ~ x + (1 | g)' data.csv. --vary makes several "
-            "models of one formula"
-        )
     if arguments.focus is None:
         _refuse_without_focus(arguments)
+        if len(every) < 2:
+            raise ModelError(
+                "compare takes two formulas or more, and then the table: "
+                "ranef compare 'y ~ 1 + (1 | g)' 'y ~ x + (1 | g)' data.csv. --vary makes several "
+                "models of one formula, and --focus answers for one model too"
+            )
     for _, own in every:
         models.check_family(own)
     writing.check_files(arguments)

@@ -88,7 +88,8 @@ def _check_weights(which: str, first: Any, other: Any) -> None:
     a, b = first.parts["conditional"].weights, other.parts["conditional"].weights
     if not same_values(a, b):
         raise DataError(f"{which} have different weights; give both the same")
-    if not same_values(_trials(first), _trials(other)):
+    trials = _trials(first), _trials(other)
+    if all(t is not None for t in trials) and not same_values(*trials):
         raise DataError(f"{which} have different trials; fit both to the same response")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +16,7 @@ from ranef.errors import ModelError
 from ranef.fits.columns import groups_of
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import require
+from ranef.fits.same_rows import refitted_words, same_fixed_effects
 from ranef.fits.several import gathered
 from ranef.inference.nested import removal
 from ranef.inference.nested.nesting import nesting, same_values
@@ -40,16 +43,22 @@ from ranef.questions.selection.comparison import (
     RatioTest,
 )
 from ranef.questions.selection.conditional import ConditionalFit
-from ranef.questions.selection.criteria import Marginal, conditional_fit, marginal_fit
+from ranef.questions.selection.criteria import (
+    Marginal,
+    conditional_fit,
+    group_count,
+    marginal_fit,
+)
 from ranef.questions.selection.cross_validate import read_scores, scored_folds
 from ranef.questions.selection.folding import Folding, folded, whole_group
 from ranef.questions.selection.held_out import closed_form
 from ranef.questions.selection.left_out import optimism
+from ranef.questions.selection.penalty import Draws
 from ranef.questions.selection.scores import check_scores
 from ranef.solve.resources import available_cores
 from ranef.tables import Table
 
-__all__ = ["compare"]
+__all__ = ["compare", "criterion_of"]
 
 CRITERIA = {
     "population": ("aic", "aicc", "bic", "bic_groups", "bic_hybrid", "cv", "loo"),
@@ -169,11 +178,14 @@ def compare(
     focus = arguments.choice("focus", focus, FOCUSES)
     if not of_one_kind(given, names, focus):
         return _equations(given, names, criterion)
-    criterion = arguments.choice("criterion", criterion or CRITERIA[focus][0], CRITERIA[focus])
+    criterion = criterion_of(focus, criterion, CRITERIA[focus])
     if criterion != "cv" and folds is not None:
         raise ModelError("folds belong to criterion='cv'")
+    folds = None if folds is None else arguments.count("folds", folds)
     if criterion not in LEFT_OUT and group is not None:
         raise ModelError("group belongs to criterion='cv' and 'loo'")
+    if focus == "individual" and group is not None:
+        raise ModelError("group belongs to focus='population'; individuals are left out by rows")
     scaled = arguments.flag("jacobian", jacobian)
     again = arguments.flag("refit", refit)
     fits_ = check_rows(given, names, jacobian=scaled)
@@ -183,12 +195,10 @@ def compare(
     shifts = [log_jacobian(fit) if scaled else 0.0 for fit in fits_]
     if scaled:
         notes.append("Likelihoods are those of the response itself, by the jacobian.")
-    generator = arguments.generator(rng)
+    draws = arguments.later_generator(rng)
     jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
     bar = arguments.optional_flag("progress", progress)
-    own = [marginal_fit(e, s) for e, s in zip(marginal, shifts, strict=True)]
-    _check_groups(own, criterion, fits_)
-    corrected = _conditionals(conditional, shifts, focus, criterion, generator, jobs, bar)
+    _check_groups(criterion, fits_)
     folding, scored = None, None
     if criterion in LEFT_OUT and scaled:
         raise ModelError(f"jacobian belongs to criteria of the likelihood, not to {criterion!r}")
@@ -196,75 +206,133 @@ def compare(
         scored = _left_out(fits_, focus, group)
     if criterion == "cv":
         by = "group" if focus == "population" else "row"
-        folding = folded(fits_[0], by, folds=folds, group=group, time=None, rng=generator)
+        folding = folded(fits_[0], by, folds=folds, group=group, time=None, rng=draws())
         scored = _cross_validated(fits_, folding, jobs, bar)
     tests: tuple[RatioTest, ...] = ()
     if focus == "population" and criterion not in LEFT_OUT and not scaled:
         drawn = None if bootstrap is None else arguments.count("bootstrap", bootstrap)
-        tests = _tests(marginal, names, drawn, generator, jobs)
+        tests = _tests([m.estimate for m in marginal if m is not None], names, drawn, draws, jobs)
     elif bootstrap is not None:
         raise ModelError("bootstrap judges likelihood ratios of nested models: focus='population'")
-    reml = any(e.reml for e in marginal)
+    refits = None if criterion == "caic" else False
     models = tuple(
-        Compared(name, fit, m, c, None if scored is None else scored[i])
-        for i, (name, fit, m, c) in enumerate(zip(names, fits_, own, corrected, strict=True))
+        Compared(
+            name,
+            fit,
+            None if m is None else partial(_marginal, m, shift),
+            partial(_conditional, c, shift, refits, draws, jobs, bar),
+            None if scored is None else scored[i],
+        )
+        for i, (name, fit, m, c, shift) in enumerate(
+            zip(names, fits_, marginal, conditional, shifts, strict=True)
+        )
     )
-    return FocusedComparison(
+    reml = not again and fits_[0].estimate.reml
+    found = FocusedComparison(
         focus, criterion, models, tests, tuple(notes), given[0].frame.library, reml
     )
+    _ = found.values  # what was asked is found now, what stands beside it when it is looked at
+    return found
+
+
+def _marginal(of: _Later, shift: float) -> Marginal:
+    return marginal_fit(of.estimate, shift)
+
+
+def _conditional(
+    of: _Later,
+    shift: float,
+    refits: bool | None,
+    draws: Draws,
+    n_jobs: int | None,
+    progress: bool | None,
+) -> ConditionalFit | None:
+    """The conditional likelihood; without refits None where it has no closed form."""
+    estimate = of.estimate
+
+    def track(answers: Iterable[Any]) -> Iterable[Any]:
+        return arriving(answers, estimate.specification.n, "correcting", progress, unit=" rows")
+
+    try:
+        return conditional_fit(
+            estimate, shift=shift, refits=refits, draws=draws, n_jobs=n_jobs, track=track
+        )
+    except ModelError:
+        if refits is None:
+            raise
+        return None
+
+
+def criterion_of(focus: str, criterion: str | None, known: Sequence[str]) -> str:
+    """Read a criterion, the first one known where none is given; say whose another one is."""
+    other = next((name for name in CRITERIA if name != focus and criterion in CRITERIA[name]), None)
+    if other is not None and criterion not in CRITERIA[focus]:
+        raise ModelError(
+            f"criterion={criterion!r} belongs to focus={other!r}; of focus={focus!r} there are "
+            f"{', '.join(map(repr, known))}"
+        )
+    return arguments.choice("criterion", criterion or known[0], known)
+
+
+@dataclass(frozen=True, eq=False)
+class _Later:
+    """An estimate as it was given, or by the other criterion once that is asked for."""
+
+    given: Estimate
+    reml: bool
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        return at_criterion(self.given, self.reml)
 
 
 def _estimates(
     fits: Sequence[MixedFit], names: Sequence[str], focus: str, refit: bool, notes: list[str]
-) -> tuple[list[Estimate], list[Estimate]]:
+) -> tuple[Sequence[_Later | None], list[_Later]]:
     """Estimates for the marginal and the conditional likelihood; say what was fitted again."""
     estimates = [fit.estimate for fit in fits]
-    restricted = [e.reml for e in estimates]
-    some = [name for name, r in zip(names, restricted, strict=True) if r]
+    own = [_Later(e, e.reml) for e in estimates]
+    some = [name for name, e in zip(names, estimates, strict=True) if e.reml]
     if not some:
-        return estimates, estimates
-    mixed = not all(restricted)
-    base = estimates[0].specification
-    alike = all(
-        e.specification.response == base.response and same_values(e.specification.X, base.X)
-        for e in estimates
-    )
+        return own, own
+    mixed = len(some) < len(estimates)
     if not refit:
         if mixed:
             raise ModelError(
-                f"{', '.join(some)} were fitted by REML and others by ML; refit=True fits all by "
-                "ML, or fit all by REML"
+                f"some fits are by REML ({', '.join(some)}) and others by ML; refit=True fits all "
+                "by ML, or fit all by REML"
             )
-        if not alike and focus == "population":
+        if same_fixed_effects(estimates):
+            return own, own
+        why = "so their restricted likelihoods are of different data"
+        if focus == "population":
             raise ModelError(
-                "the fits have different fixed effects, so their restricted likelihoods are of "
-                "different data; refit=True compares them by ML"
+                f"the fits have different fixed effects or responses, {why}; refit=True compares "
+                "them by ML"
             )
-        return estimates, estimates
-    by_ml = [at_criterion(e, reml=False) for e in estimates]
+        notes.append(
+            "The criterion for the other focus is left out: the fits have different fixed effects "
+            f"or responses, {why}."
+        )
+        return [None] * len(own), own
+    by_ml = [_Later(e, False) for e in estimates]
     if focus == "individual" and not mixed:
         notes.append(
             "Conditional likelihoods are those of the response itself, at the estimates by REML; "
             "the criterion for the other focus is by ML."
         )
-        return by_ml, estimates
-    why = (
-        "REML likelihoods of different fixed effects cannot be compared"
-        if not alike
-        else "refit=False compares by REML"
-        if not mixed
-        else "others were"
-    )
-    notes.append(f"Fitted again by ML for the comparison: {', '.join(some)} ({why}).")
+        return by_ml, own
+    notes.append(refitted_words(names, estimates))
     # the conditional likelihood is one of the response itself, by REML too
-    return by_ml, by_ml if mixed else estimates
+    return by_ml, by_ml if mixed else own
 
 
-def _check_groups(own: Sequence[Marginal], criterion: str, fits: Sequence[MixedFit]) -> None:
+def _check_groups(criterion: str, fits: Sequence[MixedFit]) -> None:
     """BIC by groups means one grouping factor, the same in all fits."""
     if criterion not in ("bic_groups", "bic_hybrid"):
         return
-    if any(m.groups is None for m in own) or len({m.groups for m in own}) > 1:
+    levels = [group_count(fit.estimate) for fit in fits]
+    if None in levels or len(set(levels)) > 1:
         factors = sorted({factor.name for fit in fits for factor in fit.factors})
         raise ModelError(
             f"{criterion} counts the levels of one grouping factor, and these fits have "
@@ -273,40 +341,8 @@ def _check_groups(own: Sequence[Marginal], criterion: str, fits: Sequence[MixedF
         )
 
 
-def _conditionals(
-    estimates: Sequence[Estimate],
-    shifts: Sequence[float],
-    focus: str,
-    criterion: str,
-    rng: np.random.Generator,
-    n_jobs: int | None,
-    progress: bool | None,
-) -> list[ConditionalFit | None]:
-    """Conditional likelihoods; where they are not the question without refits, if at all."""
-    out: list[ConditionalFit | None] = []
-    refits = None if focus == "individual" and criterion == "caic" else False
-    for estimate, shift in zip(estimates, shifts, strict=True):
-
-        def track(answers: Iterable[Any], n: int = estimate.specification.n) -> Iterable[Any]:
-            return arriving(answers, n, "correcting", progress, unit=" rows")
-
-        def found(e: Estimate = estimate, s: float = shift, t: Callable[..., Any] = track) -> Any:
-            return conditional_fit(e, shift=s, refits=refits, rng=rng, n_jobs=n_jobs, track=t)
-
-        if refits is None:
-            out.append(found())
-            continue
-        try:
-            out.append(found())
-        except ModelError:
-            out.append(None)
-    return out
-
-
 def _left_out(fits: Sequence[MixedFit], focus: str, group: Any) -> list[Any]:
     """Each group, or each row, left out of each fit in closed form."""
-    if focus == "individual" and group is not None:
-        raise ModelError("group belongs to focus='population'; individuals are left out by rows")
     sets, by = np.arange(fits[0].n_obs), "row"
     if focus == "population":
         named = whole_group(fits[0], "criterion='loo'") if group is None else group
@@ -344,8 +380,8 @@ def _cross_validated(
 def _tests(
     estimates: Sequence[Estimate],
     names: Sequence[str],
-    draws: int | None,
-    rng: np.random.Generator,
+    count: int | None,
+    draws: Draws,
     n_jobs: int | None,
 ) -> tuple[RatioTest, ...]:
     """Each model against those nested in it: of many models the next smaller one alone."""
@@ -360,8 +396,8 @@ def _tests(
             continue
         test = likelihood_ratio(small, large, gap)
         drawn = None
-        if draws is not None and test.df > 0:
-            Y = removal.draw(small, draws, rng)
+        if count is not None and test.df > 0:
+            Y = removal.draw(small, count, draws())
             jobs = available_cores(n_jobs)
             drawn = bootstrap_ratio(test.statistic, test.df, ratios(small, large, Y, n_jobs=jobs))
         beside = len(large.terms) > 1 or sum(term.size for term in large.terms) > 1
@@ -390,6 +426,11 @@ def _equations(
             )
     base = fits[0].parts["conditional"].X
     one_mean = all(same_values(fit.parts["conditional"].X, base) for fit in fits)
+    if any(criterion in known for known in CRITERIA.values()):
+        raise ModelError(
+            f"criterion={criterion!r} is one of likelihoods or of rows left out, and estimating "
+            "equations have neither: use 'qicu' for the mean, 'cic' for the working correlation"
+        )
     criterion = arguments.choice(
         "criterion", criterion or ("cic" if one_mean else "qicu"), OF_EQUATIONS
     )
@@ -402,8 +443,7 @@ def _equations(
     scale = _quasi(largest, None).scale
     found = [_quasi(fit, scale) for fit in fits]
     models = tuple(
-        Compared(name, fit, None, None, None, one)
-        for name, fit, one in zip(names, fits, found, strict=True)
+        Compared(name, fit, quasi=one) for name, fit, one in zip(names, fits, found, strict=True)
     )
     notes = (
         f"All at the scale of the largest mean, {scale:.6g}. Estimating equations have no "

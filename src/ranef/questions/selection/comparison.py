@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -82,13 +83,17 @@ class LeftOutScores:
 class Compared:
     """One model of a comparison.
 
+    What belongs to the other focus is worked out when it is looked at.
+
     Attributes
     ----------
     name : str
     fit : fit
-    marginal : Marginal or None
-        None of estimating equations.
-    conditional : ConditionalFit or None
+    of_population : callable or None
+        Finds `marginal`; None where there is none: of estimating equations, and of REML fits of
+        different data.
+    of_individuals : callable or None
+        Finds `conditional`.
     validated : CrossValidation, LeftOutScores or None
         What has `scored`, the densities of rows left out.
     quasi : Quasi or None
@@ -97,10 +102,20 @@ class Compared:
 
     name: str
     fit: Any
-    marginal: Marginal | None
-    conditional: ConditionalFit | None
+    of_population: Callable[[], Marginal] | None = None
+    of_individuals: Callable[[], ConditionalFit | None] | None = None
     validated: Any = None
     quasi: Quasi | None = None
+
+    @cached_property
+    def marginal(self) -> Marginal | None:
+        """The likelihood with the random effects integrated out."""
+        return None if self.of_population is None else self.of_population()
+
+    @cached_property
+    def conditional(self) -> ConditionalFit | None:
+        """The likelihood of the groups at hand; None where there is none without refits."""
+        return None if self.of_individuals is None else self.of_individuals()
 
     @property
     def words(self) -> str:
@@ -236,8 +251,9 @@ class FocusedComparison(Answer):
         if self.criterion in ("qicu", "cic"):
             return None
         if self.focus == "individual":
-            return np.array([m.marginal.aic if m.marginal else np.nan for m in self.models])
-        values = np.array([_caic(m) for m in self.models])
+            values = np.array([m.marginal.aic if m.marginal else np.nan for m in self.models])
+        else:
+            values = np.array([_caic(m) for m in self.models])
         return None if np.isnan(values).all() else values
 
     # --- tables

@@ -20,6 +20,7 @@ moves on the face alone. Since tr(P V) = n - p, tr(I - R P) = p + sum_k tr(P Z_k
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +39,8 @@ from ranef.solve.structured.rows import row_covariance
 __all__ = ["ConditionalFit", "by_refits", "conditional_linear", "conditional_loglik", "hat_trace"]
 
 Floats = NDArray[np.float64]
+
+EXACT = "derivative"
 
 STEP = 0.02
 """Of a difference quotient in a response, relative to sigma."""
@@ -117,14 +120,45 @@ def conditional_linear(estimate: LinearEstimate) -> ConditionalFit:
 
 def _conditional_linear(estimate: LinearEstimate) -> ConditionalFit:
     spec = estimate.specification
-    own, curved = residual_parameters(estimate), _curved(estimate)
-    trace, rest = hat_trace(estimate, curved), spec.y - fitted(estimate)
+    own, curved = 1 + residual_parameters(estimate), _curved(estimate)
+    if curved is not None and _is_plain(estimate):
+        return _of_independent_rows(estimate, curved)
+    trace, rest = hat_trace(estimate), spec.y - fitted(estimate)
     loglik = conditional_loglik(estimate, rest)
     if spec.residual is not None and spec.residual.of_mean is not None:
         total = float(by_refits(estimate).sum())
-        return ConditionalFit(loglik, total + 1 + own, trace, "refits", refits=2 * spec.n)
-    df = trace + (0.0 if curved is None else _moved_trace(estimate, curved, rest)) + 1 + own
-    return ConditionalFit(loglik, df, trace, "derivative")
+        return ConditionalFit(loglik, total + own, trace, "refits", refits=2 * spec.n)
+    df = trace + own + (0.0 if curved is None else _moved_trace(estimate, curved, rest))
+    return ConditionalFit(loglik, df, trace, EXACT)
+
+
+def _of_independent_rows(estimate: LinearEstimate, curved: Curvature) -> ConditionalFit:
+    """What the core knows at the optimum, its response the user's but for its scale.
+
+    The gradient of REML in Psi is G = tr(P Z . Z') less (m / r2) s s', s = Z'Py, and P V P = P
+    makes s'Psi s = r2 - y'P R P y, so that tr(I - R P) = n + <G, Psi> - (m / r2) y'P R P y.
+    """
+    moved, scale = linear.moved_means(estimate, curved.directions), linear.scale(estimate)
+    if estimate.reml:
+        pairs = zip(curved.gradient, estimate.covariances, strict=True)
+        inner = sum(float((G * psi).sum()) for G, psi in pairs) / estimate.sigma**2
+        trace = estimate.specification.n + inner - curved.ratio * moved.square
+    else:
+        trace = hat_trace(estimate)
+    cross = moved.products + moved.own[:, None] * curved.log_r2
+    df = trace + 1 + 2.0 * curved.ratio * _along(curved, cross)
+    return ConditionalFit(_log_density(estimate, scale**2 * moved.square), df, trace, EXACT)
+
+
+def _is_plain(estimate: LinearEstimate) -> bool:
+    """Whether rows are independent given the effects, and levels too."""
+    spec = estimate.specification
+    return spec.residual is None and all(term.kernel is None for term in spec.terms)
+
+
+def _along(curved: Curvature, cross: Floats) -> float:
+    """sum_ij (D''^-1)_ij cross_ij."""
+    return float((np.linalg.inv(curved.hessian) * cross).sum())
 
 
 def _curved(estimate: LinearEstimate) -> Curvature | None:
@@ -143,17 +177,22 @@ def residual_parameters(estimate: LinearEstimate) -> int:
 
 def conditional_loglik(estimate: LinearEstimate, rest: Floats | None = None) -> float:
     """Log density of the rows about their fitted values, residual structure included."""
-    spec, sigma = estimate.specification, estimate.sigma
+    spec = estimate.specification
     rest = spec.y - fitted(estimate) if rest is None else rest
-    log_weights = 0.0 if spec.weights is None else float(np.log(spec.weights).sum())
     if spec.residual is None:
         weighted = rest if spec.weights is None else rest * spec.weights
-        form, log_det = float(rest @ weighted), -log_weights
-    else:
-        found = structured.at_optimum(estimate)
-        form = float(rest @ found.projected)  # R^-1 (y - mu_hat) = P y
-        log_det = _log_determinant(found) - log_weights
-    return -0.5 * float(spec.n * np.log(2 * np.pi * sigma**2) + log_det + form / sigma**2)
+        return _log_density(estimate, float(rest @ weighted))
+    found = structured.at_optimum(estimate)
+    form = float(rest @ found.projected)  # R^-1 (y - mu_hat) = P y
+    return _log_density(estimate, form, _log_determinant(found))
+
+
+def _log_density(estimate: LinearEstimate, form: float, log_det: float = 0.0) -> float:
+    """Normal log density of a quadratic form in R^-1 of the residuals, log|R| given."""
+    spec, sigma2 = estimate.specification, estimate.sigma**2
+    if spec.weights is not None:
+        log_det -= float(np.log(spec.weights).sum())
+    return -0.5 * (spec.n * math.log(2 * math.pi * sigma2) + log_det + form / sigma2)
 
 
 def _log_determinant(found: SolvedRows) -> float:
@@ -167,11 +206,8 @@ def _log_determinant(found: SolvedRows) -> float:
     return total
 
 
-def hat_trace(estimate: LinearEstimate, curved: Curvature | None = None) -> float:
-    """tr(I - R P): degrees of freedom of the fitted values at fixed theta.
-
-    `curved` is the curvature of a REML fit where it is known, whose gradient serves.
-    """
+def hat_trace(estimate: LinearEstimate) -> float:
+    """tr(I - R P): degrees of freedom of the fitted values at fixed theta."""
     spec = estimate.specification
     if spec.residual is not None:
         found, p = structured.at_optimum(estimate), spec.p
@@ -183,28 +219,16 @@ def hat_trace(estimate: LinearEstimate, curved: Curvature | None = None) -> floa
         return total
     if not spec.terms:
         return float(spec.p)
-    end, total = linear.solved(estimate), float(spec.p)
-    # under REML the derivative in Psi is tr(P Z . Z') less the part of the response
-    if curved is not None and estimate.reml:
-        gradients, ratio, scores = curved.gradient, curved.ratio, end.scores
-    else:
-        gradients, ratio, scores = _restricted(estimate)
-    for covariance, G, s in zip(estimate.covariances, gradients, scores, strict=True):
+    # the derivative of REML in Psi is tr(P Z . Z') less the part of the response
+    assembly, (y, _, phi) = linear.solved(estimate).assembly, linear.at_end(estimate)
+    state = assembly.core.state(y, True, phi, True)
+    total, ratio = float(spec.p), float(state["degrees"]) / float(state["rss"])
+    for term, covariance in zip(assembly.terms, estimate.covariances, strict=True):
         psi = covariance / estimate.sigma**2
+        G = term.gradient_user(state["psi_gradient"][term.block])
+        s = assembly.core.scores(y, True, phi, term.block)[:, term.columns] @ term.inverse_basis
         total += float(np.sum(G * psi)) + ratio * float(np.sum((s @ psi) * s))
     return total
-
-
-def _restricted(estimate: LinearEstimate) -> tuple[tuple[Floats, ...], float, tuple[Floats, ...]]:
-    """Gradient of the REML criterion in Psi of each term, m / r2, and Z'Py."""
-    assembly, (y, _, phi) = linear.solved(estimate).assembly, linear.at_end(estimate)
-    core, terms = assembly.core, assembly.terms
-    state = core.state(y, True, phi, True)
-    gradients = tuple(t.gradient_user(state["psi_gradient"][t.block]) for t in terms)
-    scores = tuple(
-        core.scores(y, True, phi, t.block)[:, t.columns] @ t.inverse_basis for t in terms
-    )
-    return gradients, float(state["degrees"]) / float(state["rss"]), scores
 
 
 def _moved_trace(estimate: LinearEstimate, curved: Curvature, rest: Floats) -> float:
@@ -215,22 +239,17 @@ def _moved_trace(estimate: LinearEstimate, curved: Curvature, rest: Floats) -> f
     r2 = estimate.sigma**2 * m
     slopes = -curved.log_r2  # s_j / r2
     cross = moved.fitted.T @ moved.pulled - np.outer(moved.fitted.T @ moved.projected, slopes)
-    return float(np.sum(np.linalg.inv(curved.hessian) * cross)) * 2.0 * m / r2
+    return 2.0 * m / r2 * _along(curved, cross)
 
 
 def _moved(estimate: LinearEstimate, free: NDArray[np.bool_], rest: Floats) -> _Moved:
+    """How the rows move where their residuals have a structure, or levels a kernel."""
     spec = estimate.specification
-    if spec.residual is None and not any(term.kernel is not None for term in spec.terms):
-        # R^-1 times d mu_hat is P V_j P y
-        mean = linear.moved_means(estimate)
-        if spec.weights is None:
-            return _Moved(mean, mean, rest)
-        return _Moved(mean, spec.weights[:, None] * mean, spec.weights * rest)
     beta, modes = linear.effect_derivatives(estimate)
     mean = spec.fixed_rows @ beta[:, free]
     for term, moved in zip(spec.terms, modes, strict=True):
         mean = mean + at_levels(moved[:, :, free], spec.factors[term.factor].codes, term.z)
-    if spec.residual is None:
+    if spec.residual is None:  # R^-1 times d mu_hat is P V_i P y
         w = np.ones(spec.n) if spec.weights is None else spec.weights
         return _Moved(mean, w[:, None] * mean, w * rest)
     found = structured.at_optimum(estimate)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ranef.models.records import Estimate, LinearEstimate, as_generalised, columns_in
 from ranef.questions.selection.conditional import ConditionalFit, conditional_linear
-from ranef.questions.selection.penalty import conditional_generalised
+from ranef.questions.selection.penalty import Draws, conditional_generalised
 
-__all__ = ["Marginal", "conditional_fit", "marginal_fit"]
+__all__ = ["Marginal", "conditional_fit", "group_count", "marginal_fit"]
 
 Floats = NDArray[np.float64]
 Track = Callable[[Iterable[Floats]], Iterable[Floats]]
@@ -81,15 +81,20 @@ class Marginal:
 
 def marginal_fit(estimate: Estimate, shift: float = 0.0) -> Marginal:
     """Return the marginal likelihood of a fit; `shift` is added to its logarithm."""
-    factors = estimate.factors
-    alone = len(factors) == 1
+    groups = group_count(estimate)
     return Marginal(
         estimate.loglik + shift,
         estimate.n_parameters,
         estimate.specification.n,
-        len(factors[0].shown) if alone else None,
-        _informed_by_rows(estimate) if alone else None,
+        groups,
+        None if groups is None else _informed_by_rows(estimate),
     )
+
+
+def group_count(estimate: Estimate) -> int | None:
+    """Levels of the one grouping factor; None where there are several or none."""
+    factors = estimate.factors
+    return len(factors[0].shown) if len(factors) == 1 else None
 
 
 def _informed_by_rows(estimate: Estimate) -> int:
@@ -122,7 +127,7 @@ def conditional_fit(
     *,
     shift: float = 0.0,
     refits: bool | None = None,
-    rng: np.random.Generator | None = None,
+    draws: Draws | None = None,
     n_jobs: int | None = None,
     track: Track = iter,
 ) -> ConditionalFit:
@@ -130,7 +135,7 @@ def conditional_fit(
     generalised = as_generalised(estimate)
     if generalised is not None:
         found = conditional_generalised(
-            generalised, refits=refits, rng=rng, n_jobs=n_jobs, track=track
+            generalised, refits=refits, draws=draws, n_jobs=n_jobs, track=track
         )
     else:
         assert isinstance(estimate, LinearEstimate)

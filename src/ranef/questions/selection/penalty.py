@@ -47,6 +47,7 @@ from ranef.solve.resources import available_cores, in_threads
 
 __all__ = [
     "MOST_REFITS",
+    "Draws",
     "closed_form",
     "conditional_generalised",
     "row_penalties",
@@ -56,6 +57,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 THRESHOLD = "threshold"
 Track = Callable[[Iterable[Floats]], Iterable[Floats]]
+Draws = Callable[[], np.random.Generator]
 
 MOST_REFITS = 1_500
 """Refits up to which every row has its own."""
@@ -83,7 +85,7 @@ def conditional_generalised(
     estimate: GeneralisedEstimate,
     *,
     refits: bool | None = None,
-    rng: np.random.Generator | None = None,
+    draws: Draws | None = None,
     n_jobs: int | None = None,
     track: Track = iter,
 ) -> ConditionalFit:
@@ -95,8 +97,8 @@ def conditional_generalised(
     refits : bool or None
         True refits for every row, False not at all; None refits for every row where that
         takes at most `MOST_REFITS` fits, else for a sample of rows.
-    rng : numpy.random.Generator, optional
-        Of the sample.
+    draws : callable, optional
+        Gives the generator of the sample.
     n_jobs : int or None
         Threads over the rows.
     track : callable
@@ -114,7 +116,7 @@ def conditional_generalised(
     needed = _refits_needed(estimate, np.arange(n))
     rows = np.arange(n)
     if refits is None and needed > MOST_REFITS and n > SAMPLED:
-        generator = np.random.default_rng(0) if rng is None else rng
+        generator = np.random.default_rng(0) if draws is None else draws()
         rows = np.sort(generator.choice(n, SAMPLED, replace=False))
     own = row_penalties(estimate, rows, n_jobs=n_jobs, track=track)
     lost = ~np.isfinite(own)

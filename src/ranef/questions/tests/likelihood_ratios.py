@@ -16,7 +16,7 @@ from ranef.display.page import Paragraph
 from ranef.display.progress import Ticker
 from ranef.errors import DataError, ModelError
 from ranef.fits.mixed import MixedFit
-from ranef.fits.same_rows import in_order_of, missing_words, same_rows
+from ranef.fits.same_rows import in_order_of, missing_words, refitted_words, same_rows
 from ranef.fits.several import model_words
 from ranef.inference.nested import removal
 from ranef.inference.nested.nesting import is_overdispersed, nesting, same_values
@@ -167,12 +167,8 @@ def compare_fits(
     criterion = "ML"
     if any(e.reml for e in estimates):
         if refit:
-            again = [name for name, e in zip(names, estimates, strict=True) if e.reml]
+            notes.append(refitted_words(names, estimates))
             estimates = [at_criterion(e, reml=False) for e in estimates]
-            notes.append(
-                f"Refitted by ML for the comparison: {', '.join(again)} (REML likelihoods of "
-                "different fixed effects cannot be compared)."
-            )
         else:
             _check_restricted(estimates, names)
             criterion = "REML"

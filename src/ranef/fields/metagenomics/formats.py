@@ -8,14 +8,12 @@ change between databases.
 from __future__ import annotations
 
 import csv
-import gzip
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ranef.errors import DataError, FileError, shortened, suggestion
+from ranef.errors import DataError, FileError, suggestion
+from ranef.fields.metagenomics.counted import Counted, Line, lines_of, number
+from ranef.fields.metagenomics.matrices import anndata, biom
 
 __all__ = ["FORMATS", "Counted", "Line", "format_of", "lines_of", "read_one"]
 
@@ -25,55 +23,6 @@ WORDS_OF_RANKS = {
     "class": "C", "order": "O", "family": "F", "genus": "G", "species": "S", "strain": "S1",
     "subspecies": "S1", "root": "R",
 }  # fmt: skip
-MOST_BYTES = 2_000_000_000
-
-
-@dataclass(frozen=True)
-class Line:
-    """Reads of a taxon in a library."""
-
-    sample: str
-    taxon: str
-    name: str
-    rank: str
-    reads: float
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What a file holds: lines, and totals of libraries where it tells them."""
-
-    lines: list[Line]
-    totals: dict[str, float]
-    notes: tuple[str, ...] = ()
-
-
-def lines_of(path: Path) -> list[str]:
-    """Read the lines of a text file, compressed or not."""
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise FileError(f"{path} is larger than 2 GB, which no table of counts is")
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-    except (OSError, EOFError) as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
-        ) from error
-    for encoding in (
-        "utf-8-sig",
-        "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig",
-    ):
-        try:
-            return raw.decode(encoding).splitlines()
-        except UnicodeDecodeError:
-            continue
-    if b"\0" in raw[:4096]:
-        raise FileError(f"{path} is not text; say which format it has: format=")
-    return raw.decode("latin-1").splitlines()
 
 
 def sample_of(path: Path) -> str:
@@ -98,19 +47,6 @@ def sample_of(path: Path) -> str:
             if low.endswith(ending) and len(low) > len(ending):
                 low, cut = low[: -len(ending)], True
     return name[: len(low)]
-
-
-def number(text: str, path: Path, row: int) -> float:
-    """Read a count."""
-    try:
-        value = float(text.replace(",", "") if text.count(",") and "." not in text else text)
-    except ValueError:
-        raise DataError(
-            f"{path.name}, line {row}: {shortened(text)!r} is not a count of reads"
-        ) from None
-    if not value >= 0 or value == float("inf"):
-        raise DataError(f"{path.name}, line {row}: {text} is not a count of reads")
-    return value
 
 
 def _is_number(text: str) -> bool:
@@ -409,110 +345,6 @@ def _long(
     return Counted(lines, totals)
 
 
-def _biom(path: Path, rank: str, value: str) -> Counted:
-    with path.open("rb") as stream:
-        hdf = stream.read(8).startswith(b"\x89HDF")
-    return _biom2(path) if hdf else _biom1(path)
-
-
-def _biom1(path: Path) -> Counted:
-    try:
-        table = json.loads("\n".join(lines_of(path)))
-        rows = [str(row["id"]) for row in table["rows"]]
-        columns = [str(column["id"]) for column in table["columns"]]
-        names = [_biom_name(row) for row in table["rows"]]
-        data = table["data"]
-        if table.get("matrix_type") == "sparse":
-            cells = [(int(i), int(j), v) for i, j, v in data]
-        else:
-            cells = [(i, j, v) for i, line in enumerate(data) for j, v in enumerate(line)]
-        lines = [
-            Line(columns[j], rows[i], names[i], "", number(str(v), path, 1)) for i, j, v in cells
-        ]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise FileError(f"{path.name} is not a BIOM table: {error}") from error
-    return Counted(lines, {})
-
-
-def _biom_name(row: dict[str, Any]) -> str:
-    lineage = (row.get("metadata") or {}).get("taxonomy")
-    if isinstance(lineage, str):
-        lineage = lineage.split(";")
-    named = [str(part).strip() for part in lineage or [] if len(str(part).strip()) > 3]
-    return named[-1] if named else str(row["id"])
-
-
-def _hdf5() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise FileError(
-            "BIOM 2 and AnnData files need the package h5py; pip install 'ranef[metagenomics]'"
-        ) from None
-    return h5py
-
-
-def _texts(values: Any) -> list[str]:
-    return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
-
-
-def _biom2(path: Path) -> Counted:
-    h5py = _hdf5()
-    try:
-        with h5py.File(path, "r") as file:
-            taxa = _texts(file["observation/ids"][:])
-            samples = _texts(file["sample/ids"][:])
-            matrix = file["observation/matrix"]
-            data, columns, starts = matrix["data"][:], matrix["indices"][:], matrix["indptr"][:]
-    except (OSError, KeyError) as error:
-        raise FileError(f"{path.name} is not a BIOM table: {error}") from error
-    lines = []
-    for i, taxon in enumerate(taxa):
-        for at in range(int(starts[i]), int(starts[i + 1])):
-            reads = number(str(float(data[at])), path, i + 1)
-            lines.append(Line(samples[int(columns[at])], taxon, taxon, "", reads))
-    return Counted(lines, {})
-
-
-def _anndata(path: Path, rank: str, value: str) -> Counted:
-    h5py = _hdf5()
-    try:
-        with h5py.File(path, "r") as file:
-            names = [
-                _texts(file[part][_text(file[part].attrs.get("_index", "_index"))][:])
-                for part in ("obs", "var")
-            ]
-            X = file["X"]
-            cells = _cells(X, h5py)
-    except (OSError, KeyError, ValueError) as error:
-        raise FileError(f"{path.name} is not an AnnData file: {error}") from error
-    samples, taxa = names
-    lines = [
-        Line(samples[i], taxa[j], taxa[j], "", number(str(float(v)), path, i + 1))
-        for i, j, v in cells
-    ]
-    return Counted(lines, {})
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _cells(X: Any, h5py: Any) -> list[tuple[int, int, float]]:
-    if isinstance(X, h5py.Dataset):
-        dense = X[:]
-        return [(i, j, dense[i, j]) for i, j in zip(*dense.nonzero(), strict=True)]
-    data, at, starts = X["data"][:], X["indices"][:], X["indptr"][:]
-    by_row = _text(X.attrs.get("encoding-type", "csr_matrix")) == "csr_matrix"
-    out = []
-    for a in range(len(starts) - 1):
-        for k in range(int(starts[a]), int(starts[a + 1])):
-            out.append((a, int(at[k]), data[k]) if by_row else (int(at[k]), a, data[k]))
-    return out
-
-
 def _reads_of_kraken(path: Path, rank: str, value: str) -> Counted:
     raise FileError(
         f"{path.name} is Kraken's output for each read (its lines begin with C or U); give its "
@@ -528,8 +360,8 @@ FORMATS: dict[str, Reader] = {
     "metaphlan": _metaphlan,
     "czid": _czid,
     "taxpasta": _taxpasta,
-    "biom": _biom,
-    "anndata": _anndata,
+    "biom": lambda path, rank, value: biom(path),
+    "anndata": lambda path, rank, value: anndata(path),
     "table": _plain,
 }
 

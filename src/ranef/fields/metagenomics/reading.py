@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.elsewhere import explained
 from ranef.errors import DataError, FileError, UnknownColumnError
-from ranef.fields.metagenomics.formats import Counted, read_one
+from ranef.fields.metagenomics.counted import Counted
+from ranef.fields.metagenomics.formats import read_one
 from ranef.tables import Table, make_table
 
 __all__ = ["Counts", "counts_of", "read"]
@@ -296,14 +297,18 @@ def _of_wide(
         matrix = np.stack([_reads(table, name) for name in taxa], axis=1)
     if taxa is None or samples is None:
         raise DataError("the rows of the counts have no names: give a column 'taxon'")
-    for what, names in (("taxon", taxa), ("sample", samples)):
-        twice = [name for name, n in Counter(names).items() if n > 1]
-        if twice:
-            raise DataError(f"the {what} {twice[0]!r} stands twice in the counts")
+    _once(samples, taxa)
     return Counts(
         tuple(samples), tuple(taxa), tuple(taxa), ("",) * len(taxa), matrix,
         np.full(len(samples), np.nan), (), hashes, table.library,
     )  # fmt: skip
+
+
+def _once(samples: Sequence[str], taxa: Sequence[str]) -> None:
+    for what, names in (("taxon", taxa), ("sample", samples)):
+        twice = [name for name, n in Counter(names).items() if n > 1]
+        if twice:
+            raise DataError(f"the {what} {twice[0]!r} stands twice in the counts")
 
 
 def _row_labels(table: Table) -> list[str] | None:
@@ -323,9 +328,11 @@ def _of_anndata(data: Any) -> Counts:
     if not np.isfinite(matrix).all() or (matrix < 0).any():
         raise DataError("X of the AnnData object holds values that are no counts of reads")
     taxa = tuple(str(name) for name in data.var_names)
+    samples = tuple(str(name) for name in data.obs_names)
+    _once(samples, taxa)
     names = data.var["name"] if "name" in getattr(data, "var", {}) else taxa
     counts = Counts(
-        tuple(str(name) for name in data.obs_names), taxa, tuple(str(n) for n in names),
+        samples, taxa, tuple(str(n) for n in names),
         ("",) * len(taxa), matrix, np.full(len(matrix), np.nan), (), (), "pandas",
     )  # fmt: skip
     return _hashed(counts)

@@ -1,0 +1,74 @@
+"""What the reader of a file returns, the lines of text files, and what is a count."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+from ranef.errors import DataError, FileError, shortened
+
+__all__ = ["Counted", "Line", "lines_of", "number"]
+
+MOST_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """Reads of a taxon in a library."""
+
+    sample: str
+    taxon: str
+    name: str
+    rank: str
+    reads: float
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a file holds: lines, and totals of libraries where it tells them."""
+
+    lines: list[Line]
+    totals: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+def lines_of(path: Path) -> list[str]:
+    """Read the lines of a text file, compressed or not."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise FileError(f"{path} is larger than 2 GB, which no table of counts is")
+        raw = path.read_bytes()
+        if raw[:2] == b"\x1f\x8b":
+            raw = gzip.decompress(raw)
+    except (OSError, EOFError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    for encoding in (
+        "utf-8-sig",
+        "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig",
+    ):
+        try:
+            return raw.decode(encoding).splitlines()
+        except UnicodeDecodeError:
+            continue
+    if b"\0" in raw[:4096]:
+        raise FileError(f"{path} is not text; say which format it has: format=")
+    return raw.decode("latin-1").splitlines()
+
+
+def number(text: str, path: Path, row: int) -> float:
+    """Read a count."""
+    try:
+        value = float(text.replace(",", "") if text.count(",") and "." not in text else text)
+    except ValueError:
+        raise DataError(
+            f"{path.name}, line {row}: {shortened(text)!r} is not a count of reads"
+        ) from None
+    if not value >= 0 or value == float("inf"):
+        raise DataError(f"{path.name}, line {row}: {text} is not a count of reads")
+    return value

@@ -16,6 +16,7 @@ from ranef.fields.structural.information import expected_information, is_expecte
 from ranef.fields.structural.messages import messages
 from ranef.fields.structural.model import Model, saturated, slope_starts, solved
 from ranef.fields.structural.problem import Problem
+from ranef.fields.structural.ram import INDEFINITE, smallest_correlated
 from ranef.fields.structural.search import Search, SearchEnd
 from ranef.fields.structural.slopes_search import ROUNDS, STAYS, integrated_search
 from ranef.fields.structural.starts import start_values
@@ -153,8 +154,8 @@ class Estimate:
 
     @cached_property
     def heywood(self) -> tuple[str, ...]:
-        """Variances below zero, in words."""
-        found = []
+        """Variances below zero and matrices that are no covariance matrices, in words."""
+        found: list[str] = []
         for row in self.model.table.rows:
             if row.op == "~~" and row.lhs == row.rhs and row.free >= 0 and self.theta[row.free] < 0:
                 where = f" at level {row.level}" if self.model.levels > 1 else ""
@@ -164,7 +165,42 @@ class Estimate:
                     f"the variance of {row.lhs}{where} is {self.theta[row.free]:.3g}, below zero "
                     "(a Heywood case)"
                 )
-        return tuple(found)
+        return (*found, *self._improper())
+
+    def _improper(self) -> list[str]:
+        """Matrices of a level that are indefinite though no variance in them is below zero."""
+        found = []
+        for (g, level), names in self.model.table.names.items():
+            ram = self.model.main.groups[g].rams[level - 1]
+            own = ram.moments(self.theta)
+            at = [ram.names.index(name) for name in names.observed]
+            group = self.model.values.groups[g]
+            where = f" at level {level}" if self.model.levels > 1 else ""
+            where += f" in group {group}" if group else ""
+            pair = _beyond_one(own.S)
+            if pair is not None:
+                i, j, r = pair
+                found.append(
+                    f"the correlation of {ram.names[i]} and {ram.names[j]}{where} is {r:.3g}, "
+                    "beyond one (a Heywood case)"
+                )
+            elif level > 1 and smallest_correlated(own.C[np.ix_(at, at)]) < -INDEFINITE:
+                found.append(
+                    f"the covariance matrix{where} is indefinite, which the likelihood allows "
+                    "(a Heywood case)"
+                )
+        return found
+
+
+def _beyond_one(S: Floats) -> tuple[int, int, float] | None:
+    """The largest correlation beyond one between variables of positive variances."""
+    variance = np.diag(S)
+    root = np.sqrt(np.where(variance > 0, variance, np.inf))
+    R = np.tril(S / np.outer(root, root), -1)
+    if not len(R):
+        return None
+    i, j = np.unravel_index(int(np.abs(R).argmax()), R.shape)
+    return (int(i), int(j), float(R[i, j])) if abs(R[i, j]) > 1 + INDEFINITE else None
 
 
 def unit_scores(model: Model, problem: Problem, theta: Floats) -> Floats:

@@ -67,8 +67,16 @@ class StructuralModelFit(Questions, StructuralFit):
         """Return the measures of fit in one row.
 
         The unrestricted and the baseline model have optima of their own, proved as the model's
-        is; their covariance matrices between units are held positive semidefinite. NaN where a
-        model has no such measure (random slopes), and of scaled tests under ``estimator="ML"``.
+        is. Their covariance matrices between units are positive semidefinite. Where one of the
+        model's own is indefinite, the unrestricted model is that over all matrices that have a
+        likelihood, so that it contains the model and chi-squared is never below zero
+        (``fit.comparisons.saturated.words()`` says which it is). NaN where a model has no such
+        measure (random slopes), and of scaled tests under ``estimator="ML"``.
+
+        Warns
+        -----
+        ranef.errors.ConvergenceWarning
+            There is no such optimum, and so no chi-squared.
 
         Returns
         -------

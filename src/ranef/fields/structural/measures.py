@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef.errors import ModelError
+from ranef.errors import ConvergenceWarning, ModelError, warn
 from ranef.fields.structural.estimate import Estimate, moment_parts, unit_scores
 from ranef.fields.structural.model import Model, independent, partly_saturated, saturated, solved
-from ranef.fields.structural.parameters import ParameterTable
 from ranef.fields.structural.problem import Problem
 from ranef.fields.structural.search import SearchEnd
-from ranef.fields.structural.unrestricted import Unrestricted, solved_unrestricted
+from ranef.fields.structural.unrestricted import (
+    Unrestricted,
+    beyond,
+    is_indefinite,
+    moments_of,
+    solved_unrestricted,
+)
 
 __all__ = ["Comparisons", "LevelFit", "rmsea_interval"]
 
 Floats = NDArray[np.float64]
 NAN = float("nan")
+BELOW = 1e-7
+"""Difference of two values of -2 log L that is no more than their searches leave."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +90,45 @@ class Comparisons:
     def moments(self) -> tuple[Problem, Floats]:
         """The unrestricted moments: their criterion and its optimum, random slopes left out."""
         if not self.model.has_slopes:
-            return self.saturated_problem, self.saturated.theta
+            return self.saturated_problem, self.definite.theta
         problem = self.model.problem(saturated(self.model.table, self.model.home))
         return problem, solved_unrestricted(
             problem, self._blocks(range(2, self.model.levels + 1))
         ).theta
 
     @cached_property
+    def definite(self) -> Unrestricted:
+        """The unrestricted model at its optimum among positive semidefinite matrices."""
+        blocks = self._blocks(range(2, self.model.levels + 1))
+        found = solved_unrestricted(self.saturated_problem, blocks)
+        e = self.estimate
+        if e.end.value < found.value - BELOW and not is_indefinite(self.model.main, e.theta):
+            start = moments_of(self.model.main, e.theta, self.saturated_problem)
+            again = solved_unrestricted(self.saturated_problem, blocks, start)
+            found = again if again.value < found.value else found
+        return found
+
+    @cached_property
     def saturated(self) -> Unrestricted:
-        """The unrestricted model at its own optimum."""
-        return solved_unrestricted(
-            self.saturated_problem, self._blocks(range(2, self.model.levels + 1))
-        )
+        """The unrestricted model at its own optimum.
+
+        Over positive semidefinite matrices between units; over all that have a likelihood if a
+        matrix of the model is indefinite, so that it contains the model.
+        """
+        return self._containing(self.model.main, self.estimate.theta)
+
+    def _containing(self, problem: Problem, theta: Floats) -> Unrestricted:
+        """The unrestricted model over a set of matrices that has those of a model in it."""
+        if self.model.levels == 1 or not is_indefinite(problem, theta):
+            return self.definite
+        start = moments_of(problem, theta, self.saturated_problem)
+        ends = [beyond(self.saturated_problem, s) for s in (start, self.definite.theta)]
+        sound = [end for end in ends if end.converged and end.value < problem.value(theta) + BELOW]
+        if sound:
+            return min(sound, key=lambda end: end.value)
+        found = replace(self.definite, indefinite=True, converged=False)
+        warn(f"{found.words()}; bounds='pos_var' or a smaller model has one", ConvergenceWarning)
+        return found
 
     @cached_property
     def baseline_problem(self) -> Problem:
@@ -109,7 +143,7 @@ class Comparisons:
 
     @property
     def chisq(self) -> float:
-        return self.estimate.end.value - self.saturated.value
+        return _ratio(self.estimate.end.value, self.saturated)
 
     @property
     def df(self) -> int:
@@ -117,7 +151,7 @@ class Comparisons:
 
     @property
     def baseline_chisq(self) -> float:
-        return self.baseline.value - self.saturated.value
+        return _ratio(self.baseline.value, self.saturated)
 
     @property
     def baseline_df(self) -> int:
@@ -221,7 +255,9 @@ class Comparisons:
         out["srmr_between"] = srmr[1] if two else NAN
         for level in range(3, self.model.levels + 1):
             out[f"srmr_level{level}"] = srmr[level - 1]
-        return out | {"loglik": common["loglik"], "loglik_h1": -self.saturated.value / 2} | common
+        lost = self.saturated.indefinite and not self.saturated.converged
+        h1 = NAN if lost else -self.saturated.value / 2
+        return out | {"loglik": common["loglik"], "loglik_h1": h1} | common
 
     def srmr(self, level: int) -> float:
         """Root mean square of the differences between correlations, of one level.
@@ -282,10 +318,14 @@ class Comparisons:
         base = partly_saturated(self.model.table, self.model.home, level, baseline=True)
         self.saturated_problem  # noqa: B018 - refuses random slopes
         problem, baseline = self.model.problem(table), self.model.problem(base)
-        found = _solved_partly(problem, self._blocks(others), self.model)
+        theta, value = _solved_partly(problem, self._blocks(others))
+        whole = self._containing(problem, theta)
+        if whole.indefinite and others:
+            end = solved(problem, theta, proof=False)
+            theta, value = end.theta, end.value
         below = solved_unrestricted(baseline, self._blocks(every))
-        chisq, chisq0 = found - self.saturated.value, below.value - self.saturated.value
-        df = self.saturated_problem.size - _free(self.model, table)
+        chisq, chisq0 = _ratio(value, whole), _ratio(below.value, whole)
+        df = self.saturated_problem.size - table.size
         df0 = self.saturated_problem.size - base.size
         n = self.model.n_obs if level == 1 else self.model.units[level - 2]
         return LevelFit(
@@ -309,16 +349,18 @@ class _Other:
         del model
 
 
-def _free(model: Model, table: ParameterTable) -> int:
-    del model
-    return table.size
+def _solved_partly(problem: Problem, blocks: list[tuple[int, int]]) -> tuple[Floats, float]:
+    """The optimum of a model of one level, and -2 log L there."""
+    end = solved_unrestricted(problem, blocks) if blocks else solved(problem, proof=False)
+    return end.theta, end.value
 
 
-def _solved_partly(problem: Problem, blocks: list[tuple[int, int]], model: Model) -> float:
-    del model
-    if blocks:
-        return solved_unrestricted(problem, blocks).value
-    return solved(problem, proof=False).value
+def _ratio(value: float, unrestricted: Unrestricted) -> float:
+    """The likelihood ratio against the unrestricted model; NaN where that has no maximum."""
+    if unrestricted.indefinite and not unrestricted.converged:
+        return NAN
+    gap = float(value - unrestricted.value)
+    return gap if abs(gap) > BELOW else max(gap, 0.0)
 
 
 def implied(

@@ -34,7 +34,7 @@ from ranef.fields.structural.problem import (
     Sample,
     latent_slopes,
 )
-from ranef.fields.structural.ram import Moments
+from ranef.fields.structural.ram import Moments, smallest_correlated
 
 __all__ = ["MOST_PAIRS", "QuadratureProblem"]
 
@@ -143,9 +143,9 @@ class QuadratureProblem(GroupProblem):
         cross[real] = between.C[np.ix_(at[real], self.effects)]
         mean[real] += between.mu[at[real]]
         regression = cross @ _inverse(root).T
-        free = _smallest(full)
+        free = smallest_correlated(full)
         full -= regression @ regression.T
-        if _smallest(full) < min(free, 0.0) - 1e-10:
+        if smallest_correlated(full) < min(free, 0.0) - 1e-10:
             return None
         within = self._within(theta, center + t @ root.T)
         pieces = self._rows_flat(within)
@@ -392,13 +392,6 @@ class QuadratureProblem(GroupProblem):
             values, _ = self.kernel.units(parts.flat[k], None)
             out[:, k] = grid.prior[k] - values / 2
         return out if np.isfinite(out).all() else None
-
-
-def _smallest(S: Floats) -> float:
-    """Smallest eigenvalue of a covariance matrix, scaled to a unit diagonal."""
-    root = np.sqrt(np.abs(np.diag(S)))
-    root = np.where(root > 0, root, 1.0)
-    return float(np.linalg.eigvalsh(S / np.outer(root, root))[0]) if len(S) else 0.0
 
 
 def _inverse(root: Floats) -> Floats:

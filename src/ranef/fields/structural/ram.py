@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from ranef.fields.structural.parameters import BlockNames, Parameter
 
-__all__ = ["Moments", "Ram"]
+__all__ = ["INDEFINITE", "Moments", "Ram", "smallest_correlated"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 DIRECTED, SYMMETRIC, MEAN = 0, 1, 2
+INDEFINITE = 1e-8
+"""Eigenvalue of a correlation matrix below zero that is no rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,3 +168,10 @@ class Ram:
         dC[s] = np.where(diagonal, second, second + second.transpose(0, 2, 1))
         dm[e] = T[:, self.row[e]].T
         return dC, dm
+
+
+def smallest_correlated(S: Floats) -> float:
+    """Smallest eigenvalue of a symmetric matrix, scaled to a unit diagonal."""
+    root = np.sqrt(np.abs(np.diag(S)))
+    root = np.where(root > 0, root, 1.0)
+    return float(np.linalg.eigvalsh(S / np.outer(root, root))[0]) if len(S) else 0.0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ranef.fields.structural.parameters import ParameterTable
 from ranef.fields.structural.problem import Problem, differences, latent_slopes
-from ranef.fields.structural.search import SINGULAR, Search, SearchEnd, minimise
+from ranef.fields.structural.search import QUASI, SINGULAR, Search, SearchEnd, minimise
 from ranef.fields.structural.starts import natural_scale
 
 __all__ = ["ROUNDS", "STAYS", "integrated_search"]
@@ -23,6 +23,7 @@ __all__ = ["ROUNDS", "STAYS", "integrated_search"]
 Floats = NDArray[np.float64]
 Watch = Callable[[int, float, float], object]
 ROUNDS, ROUGH, STEPS = 8, 5, 4
+ROUGH_STAYS = 1e-3
 STAYS = 1e-7
 """Change of -2 log L at which the nodes are where they are needed."""
 EDGE = (
@@ -108,7 +109,7 @@ def _charted(problem: Problem, chart: Chart, watch: Watch | None) -> Search:
 
     def hessian(x: Floats) -> Floats:
         with problem.thinned(chart.theta(x)):
-            return differences(value_gradient, x, sizes)
+            return differences(value_gradient, x, sizes, rough=True)
 
     return Search(value_gradient, None, hessian, watch)
 
@@ -124,23 +125,39 @@ def integrated_search(
     problem.scale = natural_scale(problem, first)
     scale = np.sqrt(np.maximum(first[list(chart.variances)], 1e-300))
     search = _charted(problem, chart, watch)
-    curvature: Floats | None = None
+    rough = ROUGH, 10 * ROUNDS, STEPS, ROUGH_STAYS
+    first, curvature = _turns(problem, chart, search, first, scale, rough)
+    for _ in range(ROUNDS):
+        fine = None, ROUNDS, QUASI, STAYS
+        first, _ = _turns(problem, chart, search, first, scale, fine, curvature)
+        end, binding = _proved(problem, chart, first, scale, watch)
+        first = end.theta
+        problem.adapt(first)
+        if not end.converged or not abs(problem.value(first) - end.value) > STAYS:
+            break
+        curvature = None
+    return (end if end.converged else replace(end, message=EDGE)), binding
+
+
+def _turns(
+    problem: Problem, chart: Chart, search: Search, first: Floats, scale: Floats,
+    how: tuple[int | None, int, int, float], curvature: Floats | None = None,
+) -> tuple[Floats, Floats | None]:  # fmt: skip
+    """Place the nodes and search without a proof in turns, until placing them changes nothing.
+
+    `how` is the number of nodes, of turns, of steps a turn, and the change that is nothing.
+    """
+    nodes, turns, steps, stays = how
     before = np.inf
-    for _ in range(10 * ROUNDS):
-        problem.adapt(first, ROUGH)
-        end = minimise(search, chart.x(first), proof=False, curvature=curvature, steps=STEPS)
+    for _ in range(turns):
+        problem.adapt(first, nodes)
+        end = minimise(search, chart.x(first), proof=False, curvature=curvature, steps=steps)
         first, curvature = _settled(chart, chart.theta(end.theta), scale), end.hessian
-        if not np.isfinite(end.value) or abs(end.value - before) < 1e-3:
+        gain = abs(end.value - before)
+        if not np.isfinite(end.value) or gain < (stays if end.converged else ROUGH_STAYS):
             break
         before = end.value
-    for _ in range(ROUNDS):
-        problem.adapt(first)
-        end, binding = _proved(problem, chart, search, first, scale, curvature, watch)
-        first, curvature = end.theta, None
-        problem.adapt(first)
-        if not abs(problem.value(first) - end.value) > STAYS:
-            break
-    return (end if end.converged else replace(end, message=EDGE)), binding
+    return first, curvature
 
 
 def _settled(chart: Chart, theta: Floats, scale: Floats) -> Floats:
@@ -156,15 +173,14 @@ def _settled(chart: Chart, theta: Floats, scale: Floats) -> Floats:
 
 
 def _proved(
-    problem: Problem, chart: Chart, search: Search, first: Floats, scale: Floats,
-    curvature: Floats | None, watch: Watch | None,
-) -> tuple[SearchEnd, Floats]:  # fmt: skip
-    end = minimise(search, chart.x(first), proof=False, curvature=curvature)
-    theta = _settled(chart, chart.theta(end.theta), scale)
+    problem: Problem, chart: Chart, theta: Floats, scale: Floats, watch: Watch | None
+) -> tuple[SearchEnd, Floats]:
+    """The end of the search at theta with its proof, the nodes held where they are."""
     nil = [k for k in chart.variances if theta[k] == 0.0]
     if not nil:
         own = Search(problem.value_gradient, None, problem.hessian, watch)
-        return minimise(own, theta, curvature=problem.hessian(theta)), np.zeros((0, len(theta)))
+        done = minimise(own, theta, curvature=np.eye(len(theta)), steps=0)
+        return done, np.zeros((0, len(theta)))
     return _at_zero(problem, chart, theta, nil, scale, watch)
 
 

@@ -3,6 +3,11 @@
 Where the free optimum of such a matrix is indefinite, the search is over its Cholesky factor L.
 On the boundary the optimum is proved by the derivative G with respect to the matrix S: G S = 0,
 and no direction of the null space has a negative one.
+
+A model whose own matrices are indefinite is no part of that one. It is compared with the optimum
+over all matrices where the likelihood has a value, which `beyond` finds from the model's moments.
+There may be none: where fewer units have the most rows than there are variables, the likelihood
+grows without bound as a matrix comes to the end of that set.
 """
 
 from __future__ import annotations
@@ -16,9 +21,10 @@ from numpy.typing import NDArray
 from ranef.fields.structural.information import expected_information, is_expected
 from ranef.fields.structural.model import solved
 from ranef.fields.structural.problem import Problem
+from ranef.fields.structural.ram import INDEFINITE, smallest_correlated
 from ranef.fields.structural.search import Search, SearchEnd, minimise
 
-__all__ = ["Unrestricted", "solved_unrestricted"]
+__all__ = ["Unrestricted", "beyond", "is_indefinite", "moments_of", "solved_unrestricted"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -64,6 +70,8 @@ class Unrestricted:
     evaluations : int
     chart : Chart or None
         The parameters that the search was over, where there is a boundary.
+    indefinite : bool
+        Whether it is over all matrices where the likelihood has a value.
     """
 
     theta: Floats
@@ -74,11 +82,22 @@ class Unrestricted:
     slope: float
     evaluations: int
     chart: Chart | None = None
+    indefinite: bool = False
 
     def words(self) -> str:
         """Say how the optimum is known."""
+        if self.indefinite and not self.converged:
+            return (
+                "a covariance matrix of the model between units is indefinite, and the unrestricted "
+                "model has no largest likelihood among such matrices, so no chi-squared"
+            )
         if not self.converged:
             return "the search ended before its optimum"
+        if self.indefinite:
+            return (
+                "its covariance matrices between units may be indefinite, as one of the model is; "
+                "no step is left to gain"
+            )
         if not self.faces:
             return "no step is left to gain"
         ranks = ", ".join(
@@ -122,6 +141,52 @@ def solved_unrestricted(
             end.theta, end.value, end.converged, end.decrement, (), float("nan"), end.evaluations
         )
     return _bounded(problem, cells, end)
+
+
+def is_indefinite(problem: Problem, theta: Floats) -> bool:
+    """Whether observed variables of a level above the rows have an indefinite matrix."""
+    for group in problem.groups:
+        for level in range(2, problem.table.levels + 1):
+            S, _ = _implied(problem, theta, group.g, level)
+            if smallest_correlated(S) < -INDEFINITE:
+                return True
+    return False
+
+
+def _implied(problem: Problem, theta: Floats, g: int, level: int) -> tuple[Floats, Floats]:
+    """Covariance and means of a level's observed variables, in the order of their names."""
+    ram = problem.groups[g].rams[level - 1]
+    at = [ram.names.index(name) for name in problem.table.names[g, level].observed]
+    found = ram.moments(theta)
+    return found.C[np.ix_(at, at)], found.mu[at]
+
+
+def moments_of(problem: Problem, theta: Floats, unrestricted: Problem) -> Floats:
+    """The parameters of the unrestricted model that have the moments of another."""
+    out = np.zeros(unrestricted.size)
+    for group in problem.groups:
+        mean: dict[str, float] = {}
+        for level in range(1, problem.table.levels + 1):
+            names = problem.table.names[group.g, level].observed
+            at = {name: i for i, name in enumerate(names)}
+            S, mu = _implied(problem, theta, group.g, level)
+            for name in names:  # a mean is the sum of those of its levels, and stands at the last
+                mean[name] = mean.get(name, 0.0) + mu[at[name]]
+            for row in unrestricted.table.block(group.g, level):
+                if row.free >= 0 and row.op == "~~":
+                    out[row.free] = S[at[row.lhs], at[row.rhs]]
+                elif row.free >= 0:
+                    out[row.free] = mean[row.lhs]
+    return out
+
+
+def beyond(problem: Problem, start: Floats) -> Unrestricted:
+    """Find the optimum over all matrices where the likelihood has a value, from moments."""
+    end = solved(problem, start)
+    return Unrestricted(
+        end.theta, end.value, end.converged, end.decrement, (), float("nan"), end.evaluations,
+        indefinite=True,
+    )  # fmt: skip
 
 
 def _sample_moments(problem: Problem) -> Unrestricted | None:
@@ -173,9 +238,7 @@ def _matrix(block: _Block, theta: Floats) -> Floats:
 
 
 def _smallest(block: _Block, theta: Floats) -> float:
-    S = _matrix(block, theta)
-    root = np.sqrt(np.maximum(np.abs(np.diag(S)), 1e-300))
-    return float(np.linalg.eigvalsh(S / np.outer(root, root))[0])
+    return smallest_correlated(_matrix(block, theta))
 
 
 class _Factors:

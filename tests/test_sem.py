@@ -19,6 +19,7 @@ from ranef.errors import (
     ConvergenceWarning,
     DataError,
     FormulaError,
+    FormulaWarning,
     ModelError,
     RanefError,
     UnknownColumnError,
@@ -122,6 +123,13 @@ def test_levels_and_groups_stand_in_either_order():
         ("y ~ a*x\n2 := a", "a name stands before"),
         ('y ~~ rv("s")*x', "stands after '~'"),
         ("y ~ x $ z", "means nothing"),
+        ("y ~ rv(\u201cs\u201d)*x", "printed quotation mark"),
+        ('m <- "\nf =~ x\n"', "does not end on its line"),
+        ('f =~ "x" + z', "no quotation marks"),
+        ("f BY y1 y2", "BY, ON and WITH of Mplus"),
+        ("y ~ a*x\na >= 1", "include the bound"),
+        ("y ~ 1e400*x", "no finite number"),
+        ("y ~ Inf*x", "neither a number nor a label"),
         ("y ~ a*x\nb := " + "(" * 5000 + "a" + ")" * 5000, "deeply"),
     ],
 )
@@ -159,6 +167,40 @@ def test_labels_and_constraints_are_checked(rows):
         ranef.sem("f =~ c(a, b)*st1 + st2 + st3", rows)
     with pytest.raises(ModelError, match=r"contradict|cannot be met|no free"):
         ranef.sem(CFA + "na ~ a*st\na == 1\na == 2", rows)
+
+
+def test_a_label_that_is_a_column_is_told(rows):
+    with pytest.warns(FormulaWarning, match="the product of two variables is a column of its own"):
+        ranef.sem(CFA + "st ~ x1*x2", rows)
+
+
+def test_every_group_has_a_block(rows):
+    half = rows.assign(half=np.arange(len(rows)) % 2)
+    with pytest.raises(ModelError, match="no block of group '1'"):
+        ranef.sem("group: 0\n f =~ st1 + st2 + st3", half, group="half")
+
+
+@pytest.mark.parametrize(
+    ("commands", "words"),
+    [
+        ("VARIABLE: NAMES = y1-y3; CATEGORICAL = y1;", "CATEGORICAL"),
+        ("VARIABLE: NAMES = y1-y3; WEIGHT IS w;", "WEIGHT"),
+        ("VARIABLE: CLASSES = c(2); ANALYSIS: TYPE = MIXTURE;", "CLASSES"),
+        ("ANALYSIS: TYPE = TWOLEVEL MIXTURE;", "MIXTURE"),
+        ("DEFINE: z = y1*y2;", "DEFINE"),
+    ],
+)
+def test_what_changes_a_model_of_mplus_is_not_left_out_silently(commands, words):
+    with pytest.raises(FormulaError, match=words):
+        read_mplus(commands + " MODEL: f BY y1-y3;")
+
+
+def test_pairs_and_labels_of_groups_of_mplus():
+    text = "VARIABLE: NAMES = y1-y4 g; GROUPING IS g (1=men 2=women); MODEL: f BY y1-y4;"
+    text += " y1 y2 PWITH y3 y4; y1 y2 PON y3 y4; MODEL women: f BY y2;"
+    lines = read_mplus(text).splitlines()
+    assert lines[1:5] == ["y1 ~~ y3", "y2 ~~ y4", "y1 ~ y3", "y2 ~ y4"]
+    assert lines[5:] == ["group: 2", "f =~ y2"]
 
 
 def test_mplus_input_is_read():

@@ -114,7 +114,14 @@ def run(arguments: Namespace) -> Code:
 def _model(given: str) -> str:
     """The model's text: as given, or of a file."""
     path = Path(given) if "\n" not in given and len(given) < 1000 else None
-    if path is None or path.suffix.lower() not in FILES or "~" in given:
+    if path is None or "~" in given:
+        return given
+    if path.suffix.lower() not in FILES:
+        if path.is_file():
+            raise FileError(
+                f"{path}: a file with a model ends in {', '.join(FILES)}; rename it, or give the "
+                "model as text in quotes"
+            )
         return given
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -230,9 +230,10 @@ class _Reader:
             found = self.sum()
             self.close(token)
             return found
+        hint = "; 'a > 0' and 'a < 1' include the bound" if token.text == "=" else ""
         raise FormulaError(
             f"line {token.line} of the model: a number or a label should stand where "
-            f"{token.text!r} is"
+            f"{token.text!r} is{hint}"
         )
 
     def call(self, name: Token) -> Expression:

@@ -13,6 +13,7 @@ from ranef import arguments
 from ranef.api.questions import Questions
 from ranef.display.answer import Summary
 from ranef.display.columns import Column, Fixed, Label, Listing, PValue, Sized
+from ranef.display.numbers import number, p_value
 from ranef.display.page import Page, Paragraph, TextTable
 from ranef.errors import ModelError
 from ranef.fields.structural import resampling
@@ -347,12 +348,10 @@ class StructuralModelFit(Questions, StructuralFit):
             return []
         if np.isnan(m["chisq"]):
             return []
-        from ranef.display.numbers import number, p_value
-
         lines = [
-            f"Chi-squared {number(m['chisq'], 3)} on {m['df']} df, p = {p_value(m['p_value'])}; "
-            f"CFI {number(m['cfi'], 3)}, TLI {number(m['tli'], 3)}, RMSEA {number(m['rmsea'], 3)} "
-            f"(90% interval {number(m['rmsea_low'], 3)} to {number(m['rmsea_high'], 3)}), "
+            f"Chi-squared {number(m['chisq'], 3)} on {m['df']} df{_test(m['p_value'])}; "
+            f"CFI {number(m['cfi'], 3)}, TLI {number(m['tli'], 3)}, RMSEA {number(m['rmsea'], 3)}"
+            f"{_interval(m['rmsea_low'], m['rmsea_high'])}, "
             + (
                 f"SRMR {number(m['srmr'], 3)}."
                 if np.isnan(m["srmr_within"])
@@ -367,7 +366,7 @@ class StructuralModelFit(Questions, StructuralFit):
             )  # fmt: skip
             lines.append(
                 f"Scaled chi-squared {number(m['chisq_scaled'], 3)}, "
-                f"p = {p_value(m['p_value_scaled'])}; "
+                f"{_test(m['p_value_scaled']).removeprefix(', ') or 'no test'}; "
                 f"scaling {number(m['scaling_factor'], 4)}{own}."
             )
         return [Paragraph(tuple(lines))]
@@ -520,3 +519,15 @@ def _listing(columns: Mapping[str, Any], keep: Sequence[int], caption: str, name
         Column("conf_high", blank("conf_high"), sized, "high"),
     ]
     return Listing(name, tuple(listed), caption, 2 if any(labels) else 1)
+
+
+def _test(p: float) -> str:
+    """``, p = 0.01`` or ``, p < 0.0001``; nothing where there is no test."""
+    said = p_value(p)
+    return f", p {said if said.startswith('<') else f'= {said}'}" if said else ""
+
+
+def _interval(low: float, high: float) -> str:
+    if np.isnan(low) or np.isnan(high):
+        return ""
+    return f" (90% interval {number(low, 3)} to {number(high, 3)})"

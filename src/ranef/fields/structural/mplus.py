@@ -23,6 +23,16 @@ _COMMAND = re.compile(
     r"(?:\s+(?!CONSTRAINT|TEST|INDIRECT)([\w.]+))?\s*:",
     re.IGNORECASE | re.MULTILINE,
 )
+OPTIONS = {
+    "CATEGORICAL": "indicators are numbers here, categorical ones are not offered",
+    "NOMINAL": "categories are not offered",
+    "COUNT": "counts are not offered",
+    "CENSORED": "censored variables are not offered",
+    "CLASSES": "latent classes are not offered",
+    "WEIGHT": "sampling weights are not offered",
+    "BWEIGHT": "sampling weights are not offered",
+    "LAGGED": "lagged variables are columns of the table; ranef.dynamic fits persons' inertia",
+}
 _TOKEN = re.compile(r"\[|\]|\(|\)|@|\*|\||[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?|[^\s\[\]()@*|;]+")
 _NUMBER = re.compile(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?$")
 _RANGE = re.compile(r"([A-Za-z_]+)(\d+)-([A-Za-z_]+)(\d+)$")
@@ -39,6 +49,8 @@ def read_mplus(text: str) -> str:
     """
     plain = re.sub(r"!.*", "", text)
     sections = list(_sections(plain))
+    _refuse(sections)
+    labels = _group_labels(sections)
     lines: list[str] = []
     constraints: list[str] = []
     for kind, extra, group, body in sections:
@@ -49,10 +61,39 @@ def read_mplus(text: str) -> str:
         elif extra in ("TEST", "PRIORS", "POPULATION"):
             raise FormulaError(f"MODEL {extra} of Mplus is not read; write it with := or anova()")
         elif extra == "":
-            lines += _model(body, group)
+            lines += _model(body, labels.get((group or "").lower(), group))
     if not lines:
         raise FormulaError("the Mplus input has no MODEL command")
     return "\n".join([*lines, *constraints])
+
+
+def _refuse(sections: Sequence[tuple[str, str, str | None, str]]) -> None:
+    """Refuse what changes the model or the data and is not read."""
+    for kind, _, _, body in sections:
+        if kind == "DEFINE" and body.strip(" ;\n\t"):
+            raise FormulaError(
+                "DEFINE of Mplus is not read; add the variables that it makes to the table, and "
+                "leave the command out"
+            )
+        if kind not in ("VARIABLE", "ANALYSIS"):
+            continue
+        for option, why in OPTIONS.items():
+            if re.search(rf"(?:^|;)\s*{option}\b[\w\s]*=|(?:^|;)\s*{option}\s+(?:ARE|IS)\b", body,
+                         re.IGNORECASE):  # fmt: skip
+                raise FormulaError(f"{option} of Mplus is not read: {why}")
+        if kind == "ANALYSIS" and re.search(r"TYPE[^;]*\b(MIXTURE|EFA)\b", body, re.IGNORECASE):
+            raise FormulaError("analyses of TYPE MIXTURE and EFA of Mplus are not read")
+
+
+def _group_labels(sections: Sequence[tuple[str, str, str | None, str]]) -> dict[str, str]:
+    """Values of the grouping variable by label, of ``GROUPING = g (1 = men 2 = women)``."""
+    found: dict[str, str] = {}
+    for kind, _, _, body in sections:
+        for match in re.finditer(r"GROUPING[^;(]*\(([^)]*)\)", body, re.IGNORECASE):
+            if kind == "VARIABLE":
+                pairs = re.findall(r"([\w.-]+)\s*=\s*(\w+)", match.group(1))
+                found |= {label.lower(): value for value, label in pairs}
+    return found
 
 
 def _sections(text: str) -> Iterator[tuple[str, str, str | None, str]]:
@@ -98,7 +139,10 @@ def _statement(text: str) -> list[str]:
             left = [name for name, _ in _list(tokens[:at], text)]
             right = _list(tokens[at + 1 :], text)
             return [f"{name} {op} {' + '.join(_term(item) for item in right)}" for name in left]
-    for word in ("PON", "PWITH", "XWITH", "AT", "IND", "VIA"):
+    for word, op in (("PON", "~"), ("PWITH", "~~")):
+        if word in upper:
+            return _pairs(tokens, upper.index(word), op, text)
+    for word in ("XWITH", "AT", "IND", "VIA"):
         if word in upper:
             raise FormulaError(f"{word} of Mplus is not read: {shortened(text)}")
     if tokens and tokens[0] == "[":
@@ -107,6 +151,14 @@ def _statement(text: str) -> list[str]:
         items = _list([*inside, *rest], text)
         return [f"{name} ~ {mods}1" for name, mods in items]
     return [f"{name} ~~ {mods}{name}" for name, mods in _list(tokens, text)]
+
+
+def _pairs(tokens: Sequence[str], at: int, op: str, text: str) -> list[str]:
+    """The first variable with the first, the second with the second ..."""
+    left, right = _list(tokens[:at], text), _list(tokens[at + 1 :], text)
+    if len(left) != len(right):
+        raise FormulaError(f"as many variables stand on both sides: {shortened(text)}")
+    return [f"{a} {op} {_term(b)}" for (a, _), b in zip(left, right, strict=True)]
 
 
 def _slope(tokens: Sequence[str], upper: Sequence[str], text: str) -> list[str]:

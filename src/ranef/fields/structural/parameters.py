@@ -254,6 +254,12 @@ def _statements_of(
     found: list[Statement] = []
     named = list(dict.fromkeys(b.group for b in syntax.blocks if b.group is not None))
     order = list(dict.fromkeys(b.level for b in syntax.blocks if b.level is not None))
+    places = {_group_place(name, groups, named) for name in named}
+    if named and g not in places and all(b.group for b in syntax.blocks):
+        raise ModelError(
+            f"the model has no block of group {groups[g]!r}; write 'group: {groups[g]}', or leave "
+            "the group's rows out"
+        )
     for block in syntax.blocks:
         if block.group is not None and _group_place(block.group, groups, named) != g:
             continue

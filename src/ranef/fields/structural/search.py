@@ -222,6 +222,8 @@ class _State:
             self.x, self.f, self.g = self.x + s, f, g
             Bs = B @ s
             curve, own = float(s @ y), float(s @ Bs)
+            if not 0 < own < np.inf or not np.isfinite(curve):
+                break
             if curve < 0.2 * own:  # Powell's damping keeps it positive definite
                 mix = 0.8 * own / (own - curve)
                 y = mix * y + (1 - mix) * Bs

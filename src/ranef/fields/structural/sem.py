@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from os import PathLike
@@ -10,14 +11,21 @@ from typing import Any
 import numpy as np
 
 from ranef import arguments
-from ranef.errors import ConvergenceWarning, DataError, ModelError, suggestion, warn
+from ranef.errors import (
+    ConvergenceWarning,
+    DataError,
+    FormulaWarning,
+    ModelError,
+    suggestion,
+    warn,
+)
 from ranef.fields.structural import page, storing  # noqa: F401
 from ranef.fields.structural.estimate import SE, estimated
 from ranef.fields.structural.fit import StructuralModelFit
 from ranef.fields.structural.model import Model, Request
 from ranef.fields.structural.parameters import CLASSES
 from ranef.fields.structural.reading import MISSING, read_values
-from ranef.fields.structural.syntax import read_syntax
+from ranef.fields.structural.syntax import Syntax, read_syntax
 from ranef.solve.resources import available_cores
 from ranef.tables import Table
 from ranef.tables.origin import Origin
@@ -132,6 +140,8 @@ def sem(
     -----
     ranef.errors.ConvergenceWarning
         The optimum is not proved.
+    ranef.errors.FormulaWarning
+        A label is also the name of a column, as if a product were meant.
 
     Examples
     --------
@@ -163,6 +173,7 @@ def sem(
     table = Table.of(data)
     syntax = read_syntax(request.model)
     values = read_values(syntax, table, request.cluster, request.group)
+    _warn_of_products(syntax, table)
     if any(b.level is not None for b in syntax.blocks) and not request.cluster:
         raise ModelError("the model has levels; give the column of the units as cluster=")
     threads = available_cores(None if n_jobs is None else arguments.count("n_jobs", n_jobs))
@@ -180,6 +191,25 @@ def sem(
         warn(f"{estimate.end.message}; see fit.optimum and fit.doubts()", ConvergenceWarning)
     columns = [*values.columns, *request.cluster, *([request.group] if request.group else [])]
     return StructuralModelFit(estimate, Origin.of(table, made.rows.accounting, columns))
+
+
+def _warn_of_products(syntax: Syntax, table: Table) -> None:
+    """Say that ``y ~ x*z`` labels the slope of z, where x is a column."""
+    columns = set(table.columns)
+    texts = " ".join(c.text for c in (*syntax.constraints, *syntax.defined))
+    found = [
+        (s, label) for b in syntax.blocks for s in b.statements for label in s.modifiers.labels
+    ]
+    counts = Counter(label for _, label in found)
+    for statement, label in found:
+        known = label in columns and counts[label] == 1 and label not in texts
+        if known and statement.op == "~" and statement.rhs in columns:
+            warn(
+                f"line {statement.line} of the model: {label}*{statement.rhs} is the effect of "
+                f"{statement.rhs} with the label {label!r}, which is a column too; the product of "
+                "two variables is a column of its own",
+                FormulaWarning,
+            )
 
 
 def read_request(

@@ -22,8 +22,8 @@ __all__ = ["ROUNDS", "STAYS", "integrated_search"]
 
 Floats = NDArray[np.float64]
 Watch = Callable[[int, float, float], object]
-ROUNDS, ROUGH, STEPS = 8, 5, 4
-ROUGH_STAYS = 1e-3
+ROUNDS, ROUGH, STEPS = 8, 7, 4
+ROUGH_STAYS = 1e-2
 STAYS = 1e-7
 """Change of -2 log L at which the nodes are where they are needed."""
 EDGE = (

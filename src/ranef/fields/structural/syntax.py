@@ -161,7 +161,7 @@ def read_syntax(text: str) -> Syntax:
     if len(text) > LONGEST:
         raise FormulaError("the model's text is longer than a million characters")
     reading = _Reading()
-    for line in _lines(list(_tokens(text))):
+    for line in _lines(list(_tokens(text.removeprefix("\ufeff")))):
         _read_line(line, reading)
     if not any(reading.blocks.values()):
         raise FormulaError("the model is empty; write one such as 'f =~ y1 + y2 + y3'")
@@ -187,12 +187,18 @@ def _tokens(text: str) -> Iterator[Token]:
         elif kind == "text":
             yield Token("text", value[1:-1], line)
         elif kind == "other":
-            raise FormulaError(
-                f"line {line} of the model: {value!r} means nothing here; a name with such "
-                "characters stands in backticks, `life events`"
-            )
+            raise FormulaError(f"line {line} of the model: {value!r} {_strange(value)}")
         else:
             yield Token(kind, value, line)
+
+
+def _strange(mark: str) -> str:
+    """What to do about a character that the language does not know."""
+    if mark in "\"'":
+        return "opens a text that does not end on its line; of R's code give the model alone"
+    if mark in "\u201c\u201d\u201e\u2018\u2019":
+        return 'is a printed quotation mark; the language has straight ones, rv("s")'
+    return "means nothing here; a name with such characters stands in backticks, `life events`"
 
 
 def _lines(tokens: Sequence[Token]) -> Iterator[list[Token]]:
@@ -224,6 +230,8 @@ def _read_line(line: list[Token], reading: _Reading) -> None:
     if at is None:
         said = " ".join(t.text for t in line)
         hint = "; a regression is written with ~, as in 'y ~ x'" if "=" in said else ""
+        if any(t.text.upper() in ("BY", "ON", "WITH") for t in line[1:]):
+            hint = "; BY, ON and WITH of Mplus are =~, ~ and ~~ (ranef sem reads its .inp files)"
         raise FormulaError(
             f"{where}: {shortened(said)} has no operator; they are =~ ~ ~~ := == < >{hint}"
         )
@@ -307,7 +315,10 @@ def _statements(lhs: str, op: str, tokens: list[Token], where: str) -> Iterator[
                 raise FormulaError(f"{where}: rv() makes a slope random, and stands after '~'")
             yield Statement(lhs, op, last.text, modifiers, line)
         else:
-            raise FormulaError(f"{where}: {last.text!r} stands where a variable should")
+            raise FormulaError(
+                f"{where}: {last.text!r} stands where a variable should; names of variables have "
+                "no quotation marks, or backticks"
+            )
 
 
 def _terms(tokens: list[Token], where: str) -> Iterator[list[Token]]:
@@ -438,7 +449,12 @@ def _value(tokens: list[Token], where: str) -> float | str:
         sign = -sign if rest[0].text == "-" else sign
         rest = rest[1:]
     if len(rest) == 1 and rest[0].kind == "number":
-        return sign * float(rest[0].text)
+        number = sign * float(rest[0].text)
+        if abs(number) == float("inf"):
+            raise FormulaError(f"{where}: {rest[0].text} is no finite number")
+        return number
+    if len(rest) == 1 and rest[0].text in ("Inf", "NaN", "NULL", "TRUE", "FALSE"):
+        raise FormulaError(f"{where}: {rest[0].text} is neither a number nor a label")
     if len(rest) == 1 and rest is tokens and rest[0].kind in ("name", "text"):
         return rest[0].text
     if len(rest) == 3 and rest[1].text == "/" and rest[0].kind == rest[2].kind == "number":

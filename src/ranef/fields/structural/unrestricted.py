@@ -88,7 +88,7 @@ class Unrestricted:
         """Say how the optimum is known."""
         if self.indefinite and not self.converged:
             return (
-                "a covariance matrix of the model between units is indefinite, and the unrestricted "
+                "a covariance matrix of the model between units is indefinite; the unrestricted "
                 "model has no largest likelihood among such matrices, so no chi-squared"
             )
         if not self.converged:

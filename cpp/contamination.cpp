@@ -14,40 +14,13 @@ namespace {
 constexpr double tiny = 1e-300;
 constexpr std::size_t between_polls = 4096;
 
-// log(x), x a positive normal number: x = 2^k m, the area tangent's series around m = 1.
-RANEF_INLINE double log_of(double x) {
-    std::uint64_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    // the exponent of x / sqrt(1/2), so that m lies in [sqrt(1/2), sqrt(2))
-    const std::uint64_t shifted = bits - 0x3fe6a09e667f3bcdULL;
-    const std::uint64_t exponent =
-        (((shifted >> 52) + 1023) & 0x7ff) | 0x4330000000000000ULL; // 2^52 + k + 1023
-    double k;
-    std::memcpy(&k, &exponent, sizeof k);
-    k -= 4503599627370496.0 + 1023.0;
-    const std::uint64_t mantissa = bits - (shifted & 0xfff0000000000000ULL);
-    double m;
-    std::memcpy(&m, &mantissa, sizeof m);
-    const double s = (m - 1) / (m + 1), s2 = s * s;
-    double p = 1.0 / 19;
-    p = p * s2 + 1.0 / 17;
-    p = p * s2 + 1.0 / 15;
-    p = p * s2 + 1.0 / 13;
-    p = p * s2 + 1.0 / 11;
-    p = p * s2 + 1.0 / 9;
-    p = p * s2 + 1.0 / 7;
-    p = p * s2 + 1.0 / 5;
-    p = p * s2 + 1.0 / 3;
-    return k * 0.69314718055994530942 + 2 * s * (p * s2 + 1);
-}
-
 RANEF_CLONES void log_density(std::size_t n, const double* __restrict kappa, double rate,
                               double spill, double y, double phi, double* __restrict out) {
     const double inverse = 1.0 / phi;
     for (std::size_t k = 0; k < n; ++k) {
         const double mu = rate * kappa[k] + spill;
         const double u = (mu > 1e-12 ? mu : 1e-12) * inverse;
-        out[k] = y * log_of(u) - (y + phi) * log_of(1 + u);
+        out[k] = y * lanes::log(u) - (y + phi) * lanes::log(1 + u);
     }
 }
 
@@ -83,7 +56,7 @@ RANEF_CLONES void mixed_row_of_one(std::size_t n, double absent, const double* _
 
 RANEF_CLONES void add_logs(std::size_t n, const double* __restrict mixed, double scale,
                            const double* __restrict zero, double* __restrict leaf) {
-    for (std::size_t k = 0; k < n; ++k) leaf[k] += log_of(mixed[k]) + (scale - zero[k]);
+    for (std::size_t k = 0; k < n; ++k) leaf[k] += lanes::log(mixed[k]) + (scale - zero[k]);
 }
 
 // Sums over the nodes, in lanes of eight, so that the order of adding is that of every processor.

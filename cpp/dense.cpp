@@ -3,11 +3,17 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
 #include <numeric>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "dense_panels.hpp"
+#include "pieces.hpp"
 #include "sums.hpp"
 #include "threads.hpp"
 
@@ -34,7 +40,10 @@ inline std::size_t at(int i, int j, int ld) {
 void blas_solve(char trans, int n, int k, const double* L, int lda, double* X, int ldx) {
     char side = 'L', uplo = 'L', diag = 'N';
     double one = 1;
-    lapack().trsm(&side, &uplo, &trans, &diag, &n, &k, &one, const_cast<double*>(L), &lda, X, &ldx);
+    in_pieces(k, static_cast<double>(n) * n, [&](int first, int columns) {
+        lapack().trsm(&side, &uplo, &trans, &diag, &n, &columns, &one, const_cast<double*>(L), &lda,
+                      X + at(0, first, ldx), &ldx);
+    });
 }
 
 // On one thread too: the bits are to be those of many.
@@ -189,6 +198,7 @@ void inverse_tiled(int n, double* A, int lda, int threads) {
 
 bool cholesky(int n, double* A, int lda, int threads) {
     if (tiled(n)) return cholesky_tiled(n, A, lda, threads);
+    if (takes_panels(n)) return cholesky_by_panels(n, A, lda);
     if (use_lapack(n)) {
         char uplo = 'L';
         int info = 0;
@@ -214,6 +224,10 @@ bool cholesky(int n, double* A, int lda, int threads) {
 void inverse_from_cholesky(int n, double* A, int lda, int threads) {
     if (tiled(n)) {
         inverse_tiled(n, A, lda, threads);
+        return;
+    }
+    if (takes_panels(n)) {
+        inverse_by_panels(n, A, lda);
         return;
     }
     if (use_lapack(n)) {
@@ -277,8 +291,11 @@ void symmetric_times(int n, int k, const double* A, int lda, const double* X, in
     if (use_lapack(n) && k > few_columns) { // BLAS would copy all of A first
         char side = 'L', uplo = 'L';
         double one = 1, zero = 0;
-        lapack().symm(&side, &uplo, &n, &k, &one, const_cast<double*>(A), &lda,
-                      const_cast<double*>(X), &ldx, &zero, Y, &ldy);
+        in_pieces(k, 2.0 * n * n, [&](int first, int columns) {
+            lapack().symm(&side, &uplo, &n, &columns, &one, const_cast<double*>(A), &lda,
+                          const_cast<double*>(X) + at(0, first, ldx), &ldx, &zero,
+                          Y + at(0, first, ldy), &ldy);
+        });
         return;
     }
     for (int c = 0; c < k; ++c) std::fill_n(Y + at(0, c, ldy), n, 0.0);
@@ -298,29 +315,40 @@ void symmetric_times(int n, int k, const double* A, int lda, const double* X, in
 void subtract_gram(int n, int k, const double* X, int ldx, double* A, int lda) {
     char uplo = 'L', trans = 'N';
     double minus = -1, one = 1;
-    lapack().syrk(&uplo, &trans, &n, &k, &minus, const_cast<double*>(X), &ldx, &one, A, &lda);
+    in_pieces(k, static_cast<double>(n) * n, [&](int first, int columns) {
+        lapack().syrk(&uplo, &trans, &n, &columns, &minus,
+                      const_cast<double*>(X) + at(0, first, ldx), &ldx, &one, A, &lda);
+    });
 }
 
 void add_gram_rows(int n, int k, const double* X, int ldx, double* A) {
     char uplo = 'U', trans = 'N'; // rows of X are columns to BLAS
     double one = 1;
-    if (n > 0 && k > 0)
-        lapack().syrk(&uplo, &trans, &n, &k, &one, const_cast<double*>(X), &ldx, &one, A, &n);
+    if (n == 0) return;
+    in_pieces(k, static_cast<double>(n) * n, [&](int first, int rows) {
+        lapack().syrk(&uplo, &trans, &n, &rows, &one, const_cast<double*>(X) + at(0, first, ldx),
+                      &ldx, &one, A, &n);
+    });
 }
 
 void add_product(int n, int k, const double* X, const double* Y, int ldx, double* A, int lda) {
     char plain = 'N', trans = 'T';
     double one = 1;
-    lapack().gemm(&plain, &trans, &n, &n, &k, &one, const_cast<double*>(X), &ldx,
-                  const_cast<double*>(Y), &ldx, &one, A, &lda);
+    in_pieces(k, 2.0 * n * n, [&](int first, int columns) {
+        lapack().gemm(&plain, &trans, &n, &n, &columns, &one,
+                      const_cast<double*>(X) + at(0, first, ldx), &ldx,
+                      const_cast<double*>(Y) + at(0, first, ldx), &ldx, &one, A, &lda);
+    });
 }
 
 void triangle_times(int n, int k, const double* K, int ldk, bool transposed, double* X, int ldx) {
     if (use_lapack(n)) {
         char side = 'L', uplo = 'L', trans = transposed ? 'T' : 'N', diag = 'N';
         double one = 1;
-        lapack().trmm(&side, &uplo, &trans, &diag, &n, &k, &one, const_cast<double*>(K), &ldk, X,
-                      &ldx);
+        in_pieces(k, static_cast<double>(n) * n, [&](int first, int columns) {
+            lapack().trmm(&side, &uplo, &trans, &diag, &n, &columns, &one, const_cast<double*>(K),
+                          &ldk, X + at(0, first, ldx), &ldx);
+        });
         return;
     }
     for (int c = 0; c < k; ++c) {
@@ -345,8 +373,10 @@ void times_triangle(int n, int k, const double* K, int ldk, bool transposed, dou
     if (use_lapack(n)) {
         char side = 'R', uplo = 'L', trans = transposed ? 'T' : 'N', diag = 'N';
         double one = 1;
-        lapack().trmm(&side, &uplo, &trans, &diag, &k, &n, &one, const_cast<double*>(K), &ldk, X,
-                      &ldx);
+        in_pieces(k, static_cast<double>(n) * n, [&](int first, int rows) {
+            lapack().trmm(&side, &uplo, &trans, &diag, &rows, &n, &one, const_cast<double*>(K),
+                          &ldk, X + first, &ldx);
+        });
         return;
     }
     std::vector<double> row(n);
@@ -364,6 +394,52 @@ void times_triangle(int n, int k, const double* K, int ldk, bool transposed, dou
 }
 
 namespace {
+
+// The spectrum of a matrix of its own, which may outlive the call that asked for it.
+struct Spectrum {
+    std::vector<double> values, vectors;
+    bool good = false, done = false;
+    std::mutex mutex;
+    std::condition_variable ended;
+};
+
+bool eigen_by_lapack(int n, double* A, double* values, double* vectors);
+
+// LAPACK cannot be stopped: what it was given is left to it, on a thread of its own.
+bool eigen_aside(int n, double* A, double* values, double* vectors) {
+    const auto own = std::make_shared<Spectrum>();
+    const std::size_t size = static_cast<std::size_t>(n) * n;
+    own->values.resize(n);
+    own->vectors.assign(A, A + size);
+    const auto work = [own, n]() noexcept {
+        bool good = false;
+        try {
+            std::vector<double> vectors(own->vectors.size());
+            good = eigen_by_lapack(n, own->vectors.data(), own->values.data(), vectors.data());
+            own->vectors.swap(vectors);
+        } catch (...) { // too little memory
+        }
+        const std::lock_guard<std::mutex> guard(own->mutex);
+        own->good = good;
+        own->done = true;
+        own->ended.notify_all();
+    };
+    try {
+        std::thread(work).detach();
+    } catch (const std::system_error&) {
+        return eigen_by_lapack(n, A, values, vectors);
+    }
+    std::unique_lock<std::mutex> lock(own->mutex);
+    while (!own->ended.wait_for(lock, Watch::often, [&] { return own->done; })) {
+        lock.unlock();
+        Watch::poll();
+        lock.lock();
+    }
+    if (!own->good) return false;
+    std::copy(own->values.begin(), own->values.end(), values);
+    std::copy(own->vectors.begin(), own->vectors.end(), vectors);
+    return true;
+}
 
 bool eigen_by_lapack(int n, double* A, double* values, double* vectors) {
     char job = 'V', triangle = 'L';
@@ -384,7 +460,10 @@ bool eigen_by_lapack(int n, double* A, double* values, double* vectors) {
 } // namespace
 
 void eigen_symmetric(int n, double* A, double* values, double* vectors) {
-    if (n > most_jacobi && lapack().syevd && eigen_by_lapack(n, A, values, vectors)) return;
+    if (n > most_jacobi && lapack().syevd) {
+        const bool long_work = 4.0 * n * n * n > operations_at_once;
+        if ((long_work ? eigen_aside : eigen_by_lapack)(n, A, values, vectors)) return;
+    }
     std::vector<double> V(static_cast<std::size_t>(n) * n, 0.0);
     for (int i = 0; i < n; ++i) V[at(i, i, n)] = 1;
     for (int sweep = 0; sweep < 60; ++sweep) {

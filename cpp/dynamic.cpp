@@ -111,6 +111,7 @@ class Person {
 
     // The log of the integrand at u (d), b integrated out.
     double value(const double* u) {
+        Watch::poll();
         const double* L = at_.L;
         for (int j = 0; j < d_; ++j) {
             v_[j] = 0;

@@ -10,7 +10,8 @@
 namespace ranef {
 namespace {
 
-constexpr size_t often = 64; // variants between two looks at the watch
+constexpr size_t often = 64;         // variants between two looks at the watch
+constexpr double last_digit = 1e-17; // beside a sum, half of its last digit or less
 
 // The four codes of each byte, as four bytes.
 const std::array<std::array<uint8_t, 4>, 256>& codes_of_bytes() {
@@ -67,16 +68,22 @@ double mid_p(int64_t hom1, int64_t het, int64_t hom2) {
     int64_t mode = static_cast<int64_t>(static_cast<double>(rare) * (1.0 - share));
     mode += (mode ^ rare) & 1;
     mode = std::min(mode, rare);
-    // one to the other side, two heterozygotes at a time; `seen` first
+    // One to the other side, two heterozygotes at a time, as long as `take` wants more; `seen`
+    // first.
+    int64_t taken = 0;
     const auto each = [&](auto&& take) {
+        const auto more = [&](int64_t h, double p) {
+            if ((++taken & 65535) == 0) Watch::poll();
+            return take(h, p);
+        };
         double p = 1.0;
         int64_t two = (rare - mode) / 2, none = n - mode - two;
-        take(mode, p);
+        more(mode, p);
         for (int64_t h = mode; h >= 2; h -= 2) {
             p *= static_cast<double>(h) * static_cast<double>(h - 1) /
                  (4.0 * static_cast<double>(two + 1) * static_cast<double>(none + 1));
             ++two, ++none;
-            take(h - 2, p);
+            if (!more(h - 2, p)) break;
         }
         p = 1.0;
         two = (rare - mode) / 2, none = n - mode - two;
@@ -84,19 +91,23 @@ double mid_p(int64_t hom1, int64_t het, int64_t hom2) {
             p *= 4.0 * static_cast<double>(two) * static_cast<double>(none) /
                  (static_cast<double>(h + 2) * static_cast<double>(h + 1));
             --two, --none;
-            take(h + 2, p);
+            if (!more(h + 2, p)) break;
         }
     };
     double seen = 0.0, total = 0.0, tail = 0.0;
+    // They fall to both sides: none changes a sum once one of them is below its last digit.
     each([&](int64_t h, double p) {
         total += p;
         if (h == het) seen = p;
+        const bool passed = h < mode ? het >= h : het <= h;
+        return !passed || p > last_digit * total;
     });
     each([&](int64_t h, double p) {
         if (p < seen * (1.0 - 1e-9))
             tail += p;
         else if (p <= seen * (1.0 + 1e-9)) // what was seen, and what is as likely
             tail += 0.5 * p;
+        return p > last_digit * tail;
     });
     return tail / total;
 }

@@ -133,14 +133,22 @@ class Problem {
         options.progress = [&](int count, double criterion, double decrement) {
             return report_progress(count, criterion, decrement);
         };
+        // one contrast is as likely whatever the variances: a search would follow its rounding
+        const bool constant = reml && blocks_->n == static_cast<size_t>(blocks_->p) + 1;
+        if (constant) options.held.assign(blocks_->parameters, 1);
         Outcome out;
         std::unique_ptr<Evaluator> made;
         unlocked([&] {
             made = std::make_unique<Evaluator>(*blocks_, y.data(), reml, threads_);
             if (from.empty()) from = ranef::moment_start(*blocks_, made->response);
             out = search(made->criterion, from, options);
-            if (!out.stopped && search_elsewhere({*blocks_, made->response, reml, threads_},
-                                                 start.is_none(), options, out)) {
+            if (constant) {
+                out.free.assign(blocks_->parameters, 1);
+                out.whole_range = true;
+            }
+            if (!out.stopped && !constant &&
+                search_elsewhere({*blocks_, made->response, reml, threads_}, start.is_none(),
+                                 options, out)) {
                 Vector gradient(out.phi.size()), hessian(gradient.size() * gradient.size());
                 made->criterion.evaluate(out.phi.data());
                 made->criterion.differentiate(gradient.data(), hessian.data());

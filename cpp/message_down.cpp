@@ -142,6 +142,7 @@ void Engine::rows_down(int u, double unit, const Vector& given, const Vector& co
             second[i * a + j] = share_of * (cov[i * a + j] + given[i] * given[j]);
     }
     for (int piece = level.first[u]; piece < level.first[u + 1]; ++piece) {
+        if (piece % between_polls == 0) Watch::poll();
         const int o = data_.pattern[piece];
         const double* xx = data_.pieces.xx.data() + static_cast<size_t>(piece) * k * k;
         double* omega = sums.omega.data() + static_cast<size_t>(o) * p * p;

@@ -7,10 +7,12 @@
 
 #include "message_matrices.hpp"
 #include "messages.hpp"
+#include "watch.hpp"
 
 namespace ranef::message {
 
 constexpr double log_2pi = 1.8378770664093454836;
+constexpr int between_polls = 4096; // pieces of rows
 
 // What a level's parameters give for each pattern of its observed coordinates.
 struct Conditioned {

@@ -57,6 +57,7 @@ void Engine::rows_message(int u, double unit, double* P, double* h, Vector& resi
     const int p = data_.p, k = data_.k, a = level.a, s = data_.slopes;
     residual.resize(p);
     for (int piece = level.first[u]; piece < level.first[u + 1]; ++piece) {
+        if (piece % between_polls == 0) Watch::poll();
         const int o = data_.pattern[piece];
         const double* R = R_.data() + static_cast<size_t>(o) * p * p;
         const double* RL = RL_.data() + static_cast<size_t>(o) * s * p;

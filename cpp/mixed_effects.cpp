@@ -396,6 +396,7 @@ void fit_all(const Voxels& data, Heterogeneity method, const VoxelFits& out, int
         Tile tile(data.K);
         Fitted<P> found;
         for (std::size_t v = from; v < to; v += L) {
+            Watch::poll();
             const int count = static_cast<int>(std::min<std::size_t>(L, to - v));
             load_any(data, nullptr, nullptr, v, count, tile);
             fit_one<P>(data.X, data.K, tile, method, found);
@@ -460,8 +461,10 @@ void flip_all(const Voxels& data, const void* base, const double* contrast, int 
         Tile tile(data.K);
         Fitted<P> found;
         for (std::size_t v = from; v < to; v += L) {
+            Watch::poll();
             const int count = static_cast<int>(std::min<std::size_t>(L, to - v));
             for (std::size_t f = 0; f < F; ++f) {
+                Watch::poll();
                 load_any(data, base, signs + f * data.K, v, count, tile);
                 fit_one<P>(data.X, data.K, tile, method, found);
                 for (int l = 0; l < count; ++l) {

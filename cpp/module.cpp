@@ -144,7 +144,8 @@ NB_MODULE(_core, m) {
                                              " rows cannot be " + std::to_string(rank));
             need_finite(psi.data(), psi.size(), "a covariance matrix");
             Vector phi(static_cast<size_t>(r) * (r + 1) / 2);
-            trapezoid(r, rank, Vector(psi.data(), psi.data() + psi.size()), phi.data());
+            const Vector own(psi.data(), psi.data() + psi.size());
+            unlocked([&] { trapezoid(r, rank, own, phi.data()); });
             return to_array(std::move(phi));
         },
         "psi"_a, "rank"_a);

@@ -2,6 +2,7 @@
 
 #include "dense.hpp"
 #include "levels.hpp"
+#include "pieces.hpp"
 
 namespace ranef {
 
@@ -16,8 +17,11 @@ void add_product(char op_a, char op_b, int m, int n, int k, double alpha, const 
     if (m == 0 || n == 0 || k == 0) return;
     if (lapack().gemm && static_cast<double>(m) * n * k > worth_blas) {
         double one = 1;
-        lapack().gemm(&op_a, &op_b, &m, &n, &k, &alpha, const_cast<double*>(A), &lda,
-                      const_cast<double*>(B), &ldb, &one, C, &ldc);
+        in_pieces(n, 2.0 * m * k, [&](int first, int columns) {
+            const double* own = op_b == 'N' ? B + at(0, first, ldb) : B + first;
+            lapack().gemm(&op_a, &op_b, &m, &columns, &k, &alpha, const_cast<double*>(A), &lda,
+                          const_cast<double*>(own), &ldb, &one, C + at(0, first, ldc), &ldc);
+        });
         return;
     }
     for (int j = 0; j < n; ++j) {
@@ -45,8 +49,10 @@ void solve_right(bool transposed, int m, int n, const double* L, int ldl, double
     if (lapack().trsm && static_cast<double>(m) * n * n > worth_blas) {
         char side = 'R', uplo = 'L', trans = transposed ? 'T' : 'N', diag = 'N';
         double one = 1;
-        lapack().trsm(&side, &uplo, &trans, &diag, &m, &n, &one, const_cast<double*>(L), &ldl, X,
-                      &ldx);
+        in_pieces(m, static_cast<double>(n) * n, [&](int first, int rows) {
+            lapack().trsm(&side, &uplo, &trans, &diag, &rows, &n, &one, const_cast<double*>(L),
+                          &ldl, X + first, &ldx);
+        });
         return;
     }
     for (int step = 0; step < n; ++step) {

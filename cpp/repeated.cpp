@@ -489,6 +489,7 @@ void fit_all(const Repeated& data, const RepeatedFits& out, int threads) {
         const std::size_t from = static_cast<std::size_t>(number) * block;
         const std::size_t to = std::min(N, from + block);
         for (std::size_t v = from; v < to; v += L) {
+            Watch::poll();
             const int count = static_cast<int>(std::min<std::size_t>(L, to - v));
             if (data.single)
                 load<float>(data, v, count, tile);

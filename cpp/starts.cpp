@@ -35,6 +35,7 @@ constexpr int most_rounds = 3;
 constexpr int directions = 36; // in which two loadings may stand
 constexpr double half_turn = 3.14159265358979323846;
 constexpr std::array<double, 5> around{0.5, 0.7, 1.0, 1.4, 2.0}; // sizes beside that of an optimum
+constexpr std::array<double, 5> of_none{0.3, 0.7, 1.5, 3, 7};    // where it has no variance
 constexpr double lower = 1e-8;   // of the criterion, relative: a better optimum
 constexpr double settled = 1e-3; // decrement at which a criterion has nearly reached its limit
 constexpr double nearly = 0.001; // decrement at which the end of a search is in sight
@@ -230,14 +231,15 @@ Vector loaded(const Term& term, const Vector& phi, double size, double angle) {
 }
 
 // The valleys of the criterion as the two loadings of a term of rank one are turned all the way
-// round: there it may have one for each group.
+// round: there it may have one for each group. An optimum without its variance tells no size.
 std::vector<Vector> round_about(Criterion& criterion, const Term& term, const Vector& phi) {
     const double* L = phi.data() + term.offset;
-    const double size = std::max(std::sqrt(L[0] * L[0] + L[1] * L[1] + L[2] * L[2]), low);
+    const double own = std::sqrt(L[0] * L[0] + L[1] * L[1] + L[2] * L[2]);
+    const double size = own < low ? 1.0 : own;
     std::vector<Vector> start(directions);
     Vector value(directions, std::numeric_limits<double>::infinity());
     for (int i = 0; i < directions; ++i)
-        for (double times : around) {
+        for (double times : own < low ? of_none : around) {
             Vector at = loaded(term, phi, times * size, i * half_turn / directions);
             const double f = criterion.evaluate(at.data());
             if (!(f < value[i])) continue;

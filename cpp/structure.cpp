@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "correlation.hpp"
+#include "watch.hpp"
 
 namespace ranef {
 namespace {
@@ -118,6 +119,7 @@ class Diagonal final : public Structure {
 // In place; false where a pivot is lost in rounding. Unit diagonal.
 bool cholesky(int r, double rounding, double* L) {
     for (int k = 0; k < r; ++k) {
+        Watch::poll();
         for (int i = k; i < r; ++i)
             for (int j = 0; j < k; ++j) L[i * r + k] -= L[i * r + j] * L[k * r + j];
         if (!(L[k * r + k] > rounding)) return false;
@@ -133,6 +135,7 @@ int pivoted_cholesky(int r, double rounding, const std::vector<double>& R, doubl
     std::vector<double> rest(r, 1.0);
     clear(r, B);
     for (int k = 0; k < r; ++k) {
+        Watch::poll();
         const int p = static_cast<int>(std::max_element(rest.begin(), rest.end()) - rest.begin());
         if (!(rest[p] > rounding)) return k;
         const double root = std::sqrt(rest[p]);
@@ -155,6 +158,7 @@ void lower_triangle(int r, int rank, double rounding, std::vector<double>& B, do
     clear(r, L);
     int c = 0;
     for (int i = 0; i < r && c < rank; ++i) {
+        Watch::poll();
         double norm = 0.0;
         for (int j = c; j < rank; ++j) norm = std::hypot(norm, B[i * r + j]);
         if (norm <= rounding) continue;

@@ -59,7 +59,7 @@ class StructureFace {
     Array square(Fill&& fill) const {
         const size_t r = structure_->r;
         Vector out(r * r, 0.0);
-        fill(out.data());
+        unlocked([&] { fill(out.data()); });
         return to_array(std::move(out), {r, r});
     }
     const double* checked(const Input<1>& phi) const {

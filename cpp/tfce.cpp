@@ -4,12 +4,15 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <stdexcept>
 
 #include "watch.hpp"
 
 namespace ranef {
 
 namespace {
+
+constexpr std::size_t most_indices = std::numeric_limits<std::int32_t>::max();
 
 // Components of the voxels above a falling height. What a component has gathered since its root
 // became one is kept at the root; a voxel's own is the sum along its way there.
@@ -127,7 +130,8 @@ void faces_of_voxels(const bool* mask, std::size_t nx, std::size_t ny, std::size
     };
     std::size_t at = 0;
     for (std::size_t x = 0; x < nx; ++x)
-        for (std::size_t y = 0; y < ny; ++y)
+        for (std::size_t y = 0; y < ny; ++y) {
+            Watch::poll();
             for (std::size_t z = 0; z < nz; ++z, ++at) {
                 if (!mask[at]) continue;
                 take(x > 0, at - ny * nz);
@@ -138,6 +142,9 @@ void faces_of_voxels(const bool* mask, std::size_t nx, std::size_t ny, std::size
                 take(z + 1 < nz, at + 1);
                 starts.push_back(static_cast<std::int32_t>(indices.size()));
             }
+            if (indices.size() > most_indices)
+                throw std::invalid_argument("there are too many voxels for a list of neighbours");
+        }
 }
 
 } // namespace ranef

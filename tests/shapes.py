@@ -160,14 +160,14 @@ def crossed(n: int = 1_000_000, first: int = 50_000, second: int = 5_000) -> Sha
     return Shape("crossed", "y ~ x + (1 | g) + (1 | h)", {"y": y + noise, "x": x, "g": g, "h": h})
 
 
-def movers(schools: int, move: float = 0.03, local: bool = False) -> Shape:
-    """Sixty pupils and twelve teachers a school, three grades; a few pupils move once.
+def movers(schools: int, move: float = 0.03, local: bool = False, size: int = 60) -> Shape:
+    """`size` pupils and twelve teachers a school, three grades; a few pupils move once.
 
     They go to any school, or (`local`) to one of the next three.
     """
     rng = np.random.default_rng(60 + schools)
-    pupils, pupil = 60 * schools, np.tile(np.arange(60 * schools), 3)
-    home = np.repeat(np.arange(schools), 60)
+    pupils, pupil = size * schools, np.tile(np.arange(size * schools), 3)
+    home = np.repeat(np.arange(schools), size)
     anywhere = rng.integers(0, schools, pupils)
     near = (home + rng.integers(-3, 4, pupils)) % schools
     later = np.where(rng.random(pupils) < move, near if local else anywhere, home)

@@ -86,6 +86,23 @@ def test_every_term_of_one_parameter_is_looked_at(two_optima):
         assert found["criterion"] <= min(values) + 1e-8, formula
 
 
+@pytest.mark.parametrize("random", ["(1 | g)", "(1 | g) + (1 | h)", "(x || g)", "(x | g)"])
+def test_one_degree_of_freedom_determines_no_variance(random):
+    """One contrast has a likelihood that no variance changes, once sigma is profiled out."""
+    rng = np.random.default_rng(8)
+    table = pd.DataFrame(rng.normal(size=(5, 4)), columns=["y", "x", "z", "v"])
+    table = table.assign(g=[0, 0, 1, 1, 2], h=[0, 1, 0, 1, 0])
+    with pytest.warns(ranef.errors.RanefWarning, match="do not determine"):
+        fit = ranef.lmm(f"y ~ x + z + v + {random}", table)
+    X = np.column_stack([np.ones(5), table[["x", "z", "v"]]])
+    contrast = np.linalg.qr(X, mode="complete")[0][:, -1] @ table.y
+    restricted = np.log(contrast**2) + 1 + np.log(2 * np.pi) + np.linalg.slogdet(X.T @ X)[1]
+    assert fit.loglik == pytest.approx(-restricted / 2, abs=1e-10)
+    assert fit.optimum.reach == "global along the whole range"
+    assert fit.optimum.evaluations == 1
+    assert len(fit.optimum.flat) == len(fit.theta)
+
+
 def test_starts_are_counted_and_agree():
     sleep = ranef.data.load("sleepstudy")
     optimum = ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep).optimum
@@ -193,12 +210,14 @@ def test_random_problems_end_as_low_as_the_best_of_many_starts():
         ([7, 191], 8.530920),
         ([7, 374], -67.140007),
         ([22, 167], 37.870927),
+        ([46, 236], 32.099219),
     ],
     ids=[
         "variances that change places",
         "rank one beside full rank",
         "valleys of rank one",
         "far out",
+        "rank one beside none",
     ],
 )
 def test_optima_that_few_starts_find(seed, lowest):

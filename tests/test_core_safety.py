@@ -119,6 +119,22 @@ except KeyboardInterrupt:
     assert child(code, OPENBLAS_NUM_THREADS="1").startswith("stopped")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs an alarm")
+@pytest.mark.parametrize("group", ["structural", "processes", "shapes", "reads", "genomes"])
+def test_a_long_call_of_a_field_is_stopped_within_a_second(group):
+    """Within one call, not between two; those that need large tables run by `make study`."""
+    code = f"import long_calls; long_calls.main(1, ['{group}'])"
+    assert child(code, OPENBLAS_NUM_THREADS="1") == "all were stopped"
+
+
+@pytest.mark.study
+@pytest.mark.skipif(sys.platform == "win32", reason="needs an alarm")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_long_call_is_stopped_within_a_second(threads):
+    code = f"import long_calls; long_calls.main({threads}, [])"
+    assert child(code, OPENBLAS_NUM_THREADS="1") == "all were stopped"
+
+
 def counts(nodes=1, seed=3):
     rng = np.random.default_rng(seed)
     n, q = 300, 30

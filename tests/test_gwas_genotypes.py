@@ -8,6 +8,7 @@ from math import comb
 import numpy as np
 import pytest
 from gwas_data import bytes_of, random_calls, write_files
+from scipy.special import gammaln, logsumexp
 
 from ranef import _core, gwas
 from ranef.errors import DataError, FileError, ModelError
@@ -84,6 +85,31 @@ def test_exact_proportions_agree_with_enumeration():
     twin = [by_enumeration(*row) for row in counts.tolist()]
     np.testing.assert_allclose(found, twin, rtol=1e-11)
     assert np.isnan(_core.exact_proportions(np.zeros((1, 3), np.int32))[0])
+
+
+def by_logarithms(two: int, one: int, none: int) -> float:
+    """The same of many people: every number of heterozygotes, by log factorials."""
+    n, rare = two + one + none, min(2 * two + one, 2 * none + one)
+    het = np.arange(rare % 2, rare + 1, 2)
+    hom = (rare - het) // 2
+    w = het * np.log(2) - gammaln(hom + 1) - gammaln(het + 1) - gammaln(n - hom - het + 1)
+    seen = w[het == one][0]
+    as_likely = np.abs(w - seen) < 1e-7
+    tail = logsumexp(w[~as_likely & (w < seen)]) if np.any(w < seen - 1e-7) else -np.inf
+    return float(np.exp(np.logaddexp(tail, logsumexp(w[as_likely]) - np.log(2)) - logsumexp(w)))
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        (100_000, 200_100, 100_000), (100_000, 198_000, 101_000), (3, 2_400, 500_000),
+        (90_000, 210_500, 100_000), (250_000, 300, 250_000), (0, 100_001, 0),
+    ],
+)  # fmt: skip
+def test_exact_proportions_of_many_people(counts):
+    """The sum ends where its digits end, on both sides; far out it is as exact."""
+    found = _core.exact_proportions(np.array([counts], np.int32))[0]
+    assert found == pytest.approx(by_logarithms(*counts), rel=2e-6, abs=1e-290)
 
 
 def test_exact_proportions_agree_with_plink2(agree):

@@ -177,6 +177,42 @@ def test_answers_of_a_fit_are_those_of_the_dense_path() -> None:
     np.testing.assert_allclose(b["conf_low"], a["conf_low"], rtol=1e-6)
 
 
+def test_a_dense_tail_so_large_that_it_goes_to_lapack_in_pieces() -> None:
+    """2,500 columns: by panels, each a call that ends soon, so that a signal is seen."""
+    rng = np.random.default_rng(11)
+    n, sizes = 9_000, (3_000, 2_500)
+    term = {"structure": "us", "size": 1, "rank": 0, "positions": np.empty((1, 0))}
+    factors = [
+        {"codes": rng.integers(0, q, n).astype(np.int32), "z": np.ones((n, 1)), "levels": q,
+         "terms": [term]}
+        for q in sizes
+    ]  # fmt: skip
+    X, y, phi = np.ones((n, 1)), rng.normal(size=n), np.array([0.7, 0.5])
+    dense, sparse = (
+        _core.Problem(factors, X, np.ones(1), X.T @ X, None, [0], 1, path) for path in (False, True)
+    )
+    one, other = (core.state(y, True, phi, True) for core in (dense, sparse))
+    for key in ("criterion", "gradient", "hessian", "beta"):
+        np.testing.assert_allclose(one[key], other[key], rtol=1e-9, err_msg=key)
+    for a, b in zip(
+        dense.all_mode_covariances(y, True, phi), sparse.all_mode_covariances(y, True, phi),
+        strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(a[0], b[0], rtol=1e-9)
+        np.testing.assert_allclose(a[1], b[1], rtol=1e-9)
+
+
+def test_the_spectrum_of_a_large_matrix_is_lapacks() -> None:
+    """Made on a thread of its own, so that a signal is seen; its factor gives the matrix back."""
+    r = 1_050
+    A = np.random.default_rng(2).normal(size=(r, r))
+    psi = A @ A.T / r
+    phi = _core.trapezoid(psi, r)
+    L = np.zeros((r, r))
+    L.T[np.triu_indices(r)] = phi
+    np.testing.assert_allclose(L @ L.T, psi, atol=1e-12 * r)
+
+
 def test_the_fill_is_that_of_the_graph() -> None:
     """A band of cliques fills nothing beyond itself; a clique of all is all."""
     leader = np.repeat(np.arange(99, dtype=np.int32), 2)

@@ -61,6 +61,7 @@ FOUND = {
     (90001, 169): "a redundant column 1e5 times smaller than those that it depends on",
     (2207, 442): "ar1: an optimum of effects ten times smaller than those found first",
     (11, 585): "effects beside coefficients of which little is known",
+    (42, 696): "one degree of freedom: the restricted likelihood is constant",
 }
 
 

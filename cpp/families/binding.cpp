@@ -3,6 +3,7 @@
 
 #include <nanobind/stl/unique_ptr.h>
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "arrays.hpp"
@@ -44,7 +45,8 @@ Array evaluate(const Family& family, const Question& q, int threads) {
     std::vector<double*> out(count);
     for (int c = 0; c < count; ++c) out[c] = values.data() + c * n;
     unlocked([&] {
-        constexpr int chunks = 16;
+        constexpr size_t least_chunks = 16, most_rows_of_chunk = 1000;
+        const int chunks = static_cast<int>(std::max(least_chunks, n / most_rows_of_chunk));
         const auto bounds = partition(n, chunks);
         for_chunks(chunks, threads, [&](int c) {
             family.evaluate(q.rows, q.order, q.active, q.eta.data(), bounds[c], bounds[c + 1],

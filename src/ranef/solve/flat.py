@@ -536,6 +536,9 @@ def _theta_of(term: Term, psi: Floats) -> Floats:
 def _described(model: Parametrisation, null: Null) -> FlatDirection:
     terms = tuple(sorted({*null.psi, *null.theta}))
     residual = null.residual != 0.0
+    if not terms:
+        nothing = "the data do not determine the residual variance: the fixed effects reproduce it"
+        return FlatDirection((), residual, nothing)
     labels = [_label(model.terms[t]) for t in terms]
     what = " and ".join(_parameters(model.terms[t], null.psi.get(t)) for t in terms)
     if len(terms) == 1 and not residual:

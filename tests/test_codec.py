@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from typing import Any, Literal
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -186,6 +187,10 @@ def changed(values, path, new):
         (["clusters", "levels"], [{"timedelta64": ["|O", 1]}, 2, 3], "is no label"),
         (["clusters", "levels"], [{"timedelta": [10**40]}, 2, 3], "is no label"),
         (["clusters", "levels"], [{}, 2, 3], "is no label"),
+        (["clusters", "levels"], [{"UUID": ["x"]}, 2, 3], "is no label"),
+        (["clusters", "levels"], [{"bytes": ["x"]}, 2, 3], "is no label"),
+        (["clusters", "levels"], [{"tuple": [3]}, 2, 3], "is no label"),
+        (["clusters", "levels"], [{"tuple": [[[1]]]}, 2, 3], "is no label"),
         (["clusters", "class"], "Accounting", "should hold a GroupingFactor, not 'Accounting'"),
         (["clusters", "class"], "os.system", "should hold a GroupingFactor, not 'os.system'"),
         (["clusters", "class"], ["x"], "should hold a GroupingFactor"),
@@ -305,6 +310,7 @@ LABELS = [
     pd.Timestamp("2024-01-01 00:00:00.000000001", tz="Europe/Berlin"), pd.Timedelta(7, "ns"),
     pd.Period("2024-03", "M"), pd.Interval(0.5, 1.5, closed="left"),
     pd.Interval(pd.Timestamp("2024-01-01"), pd.Timestamp("2025-01-01")),
+    UUID(int=2**100 + 7), b"a\x00\xff", (1, "b", None), (dt.date(2024, 2, 29), Decimal("1.50")),
 ]  # fmt: skip
 
 
@@ -329,7 +335,7 @@ def test_a_zone_that_is_not_known_leaves_the_offset(zone):
     assert back == dt.datetime(2024, 3, 28, 11, tzinfo=dt.UTC)
 
 
-@pytest.mark.parametrize("label", [(1, 2), 1j, b"a", object(), [1], np.array([1])])
+@pytest.mark.parametrize("label", [1j, (1, 1j), object(), [1], np.array([1])])
 def test_what_is_no_label_is_refused(label):
     with pytest.raises(DataError, match="cannot save the label"):
         written_label(label)

@@ -59,10 +59,18 @@ def columns() -> dict[str, tuple[Any, list[int | None]]]:
         "arrow dictionary": (pa.array(GAP).dictionary_encode(), GAP),
         "arrow decimal": (pa.array(decimals(GAP)), GAP),
         "arrow wide decimal": (pa.array(decimals(HUGE)), HUGE),
+        "arrow decimal with places": (pa.array(decimals(GAP), pa.decimal128(30, 2)), GAP),
+        "pandas decimal with places": (
+            pd.array(decimals(GAP), dtype=pd.ArrowDtype(pa.decimal128(30, 2))),
+            GAP,
+        ),
+        "arrow run lengths": (pa.RunEndEncodedArray.from_arrays([1, 2, 3], WHOLE[:3]), WHOLE[:3]),
+        "long doubles": (np.array(WHOLE, dtype=np.longdouble), WHOLE),
         "polars Int64": (pl.Series(GAP), GAP),
         "polars UInt64": (pl.Series(WIDE, dtype=pl.UInt64), WIDE),
         "polars Int128": (pl.Series(HUGE, dtype=polars.Int128), HUGE),
         "polars decimal": (pl.Series(decimals(GAP)), GAP),
+        "polars decimal with places": (pl.Series(decimals(GAP), dtype=pl.Decimal(30, 2)), GAP),
     }
     return made
 
@@ -120,6 +128,53 @@ def test_fits_files_and_predictions_keep_every_group(
     np.testing.assert_array_equal(np.asarray(again.predict(new)), expected)
     levels = Table.of(fit.tidy("random")).values("level").tolist()
     assert sorted(set(map(int, levels))) == [BASE + i for i in range(20)]
+
+
+@pytest.mark.parametrize("values", [["0.25", None, "1.50"], ["0.1", "0.25", "0.1"]])
+def test_decimals_of_few_digits_are_the_numbers_that_are_written(values: list[Any]) -> None:
+    exact = [None if v is None else decimal.Decimal(v) for v in values]
+    for native in (pa.array(exact), pl.Series(exact)):
+        codes, levels = Table.of({"g": native}).codes("g")
+        found = [None if code < 0 else levels[code] for code in codes.tolist()]
+        assert found == [None if v is None else float(v) for v in values]
+
+
+def test_decimals_of_more_digits_stay_apart() -> None:
+    exact = [decimal.Decimal(f"{BASE}.{k}") for k in (1, 2, 1, 3)]
+    for native in (pa.array(exact), pl.Series(exact)):
+        codes, levels = Table.of({"g": native}).codes("g")
+        assert [levels[code] for code in codes.tolist()] == exact
+
+
+@pytest.mark.parametrize("kind", ["Datetime", "Duration"])
+def test_times_that_differ_by_nanoseconds_keep_their_levels(kind: str, tmp_path: Path) -> None:
+    """Python's own times end at microseconds: predictions took the effects of another group."""
+    data = frame()[0]
+    group = np.arange(200) % 20
+    times = pl.Series((BASE + group).tolist()).cast(getattr(pl, kind)("ns"))
+    table = pl.DataFrame({**{name: data[name].to_numpy() for name in data}, "g": times})
+    right = ranef.lmm("y ~ x + (1 | g)", data.assign(g=group))
+    fit = ranef.lmm("y ~ x + (1 | g)", table)
+    assert list(fit.n_groups.values()) == [20]
+    fit.save(tmp_path / "a.ranef")
+    for known in (fit, ranef.load(tmp_path / "a.ranef")):
+        new = np.asarray(known.predict(table.reverse()))
+        np.testing.assert_allclose(new[::-1], right.predict(), rtol=1e-12)
+
+
+def test_times_of_day_that_differ_by_nanoseconds_are_refused() -> None:
+    with pytest.raises(DataError, match="less than a microsecond"):
+        Table.of({"g": pa.array([1, 2, 1], pa.time64("ns"))}).codes("g")
+
+
+@pytest.mark.parametrize("start", [2**64 - 20, 2**100])
+def test_tables_of_arrow_hold_ids_beyond_int64(start: int) -> None:
+    data = frame()[0]
+    ids = [start + i % 20 for i in range(200)]
+    held: Any = pa.array(ids, pa.uint64()) if start < 2**64 else pa.array(map(decimal.Decimal, ids))
+    table = pa.table({**{name: data[name].to_numpy() for name in data}, "g": held})
+    levels = ranef.lmm("y ~ x + (1 | g)", table).tidy("random")["level"].to_pylist()
+    assert list(map(int, levels)) == [start + i for i in range(20)]
 
 
 @pytest.mark.parametrize(

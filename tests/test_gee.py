@@ -565,6 +565,18 @@ def test_a_given_correlation():
     turned = pd.DataFrame(R[::-1, ::-1], index=labels, columns=labels)
     other = ranef.gee("distance ~ age + Sex", table, matrix=turned, **call)
     np.testing.assert_allclose(other.coef, free.coef, rtol=1e-8)
+    for names in (labels, [14.0, 12.0, 10.0, 8.0]):
+        rows = pd.DataFrame(R[::-1, ::-1], index=names, columns=names).iloc[[2, 0, 3, 1]]
+        again = ranef.gee("distance ~ age + Sex", table, matrix=rows, **call)
+        np.testing.assert_allclose(again.coef, free.coef, rtol=1e-8)
+    strange = pd.DataFrame(R, index=list("abcd"), columns=list("abcd"))
+    with pytest.raises(ModelError, match="labelled 'a', 'b', 'c', 'd', and the places in time are"):
+        ranef.gee("distance ~ age + Sex", table, matrix=strange, **call)
+    with pytest.raises(ModelError, match="have not the same labels"):
+        ranef.gee("distance ~ age + Sex", table, matrix=strange.set_axis(list("abce")), **call)
+    without = {**call, "time": None}
+    with pytest.raises(ModelError, match="in different orders"):
+        ranef.gee("distance ~ age + Sex", table, matrix=strange.iloc[::-1], **without)
     with pytest.raises(ModelError, match="matrix is 2 by 2, and there are 4 places"):
         ranef.gee("distance ~ age + Sex", table, matrix=np.eye(2), **call)
     with pytest.raises(ModelError, match="no correlation matrix"):

@@ -116,7 +116,8 @@ def gee(
         step apart, as in gee and SAS). Of ``"global odds ratio"`` ``"ordgee"`` repeats geepack's
         function of that name, whose covariance within a response is not that of its indicators.
     matrix : (T, T) array or table, optional
-        Of ``"fixed"``: correlations by distinct times in their order.
+        Of ``"fixed"``: correlations by distinct times in their order; a table with names is
+        brought to that order by them.
     weights : str or (n,) array, optional
         Precisions: Var(y) = phi V(mu) / weight.
     sampling_weights : str or (n,) array, optional
@@ -294,11 +295,42 @@ def _matrix(value: Any, occasions: Occasions | None) -> Floats:
         R = np.empty(0)
     if R.ndim != 2 or R.shape[0] != R.shape[1] or not np.isfinite(R).all():
         raise ModelError("matrix is a square matrix of numbers: correlations by places in time")
-    if index is None or callable(index) or occasions is None:
+    if index is None or callable(index):
         return R
-    wanted = [occasions.label(v) for v in np.unique(occasions.values)]
-    labels = [str(label) for label in index]
-    if sorted(labels) == sorted(wanted):
-        order = [labels.index(label) for label in wanted]
-        return R[np.ix_(order, order)]
-    return R
+    rows, columns = (list(map(_label, labels)) for labels in (index, value.columns))
+    if rows == columns == list(range(len(R))):
+        return R
+    if len(set(rows)) < len(rows) or set(rows) != set(columns):
+        raise ModelError("the rows and columns of matrix have not the same labels")
+    if occasions is None:
+        if rows != columns:
+            raise ModelError(
+                "the rows and columns of matrix are in different orders, and without time= "
+                "they stand for the rows of a cluster in the table's order; bring them to one order"
+            )
+        return R
+    wanted = [_label(occasions.label(v)) for v in np.unique(occasions.values)]
+    if set(rows) != set(wanted):
+        raise ModelError(
+            f"matrix is labelled {_some(rows)}, and the places in time are {_some(wanted)}; "
+            "give them the same labels, or pass matrix.to_numpy() in the order of time"
+        )
+    return R[np.ix_([rows.index(v) for v in wanted], [columns.index(v) for v in wanted])]
+
+
+def _label(value: Any) -> Any:
+    """Return a place in time as a number where it is one, else as text; a date in days."""
+    import datetime
+
+    if isinstance(value, datetime.date | np.datetime64):
+        moment: Any = value
+        return float(np.datetime64(moment, "us").astype(np.int64)) / 864e8
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _some(labels: list[Any]) -> str:
+    texts = [f"{v:g}" if isinstance(v, float) else repr(v) for v in labels[:4]]
+    return ", ".join(texts) + (" and others" if len(labels) > 4 else "")

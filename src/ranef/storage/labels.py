@@ -17,7 +17,7 @@ from ranef.tables.kinds import plain_time
 __all__ = ["PLAIN", "read_label", "written_label"]
 
 PLAIN = frozenset((str, bool, int, float, type(None)))
-LIBRARIES = frozenset(("datetime", "decimal", "fractions", "numpy", "pandas"))
+LIBRARIES = frozenset(("builtins", "datetime", "decimal", "fractions", "numpy", "pandas", "uuid"))
 ZONE = re.compile(r"[A-Za-z0-9_+\-]+(/[A-Za-z0-9_+\-]+)*")
 MICROSECOND = datetime.timedelta(microseconds=1)
 
@@ -47,7 +47,9 @@ def read_label(data: Any) -> Any:
         (kind, value), *more = data.items()
         parts = value if isinstance(value, list) else [value]
         return KINDS[kind][1](*parts, **dict(more))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+    ) as error:  # fmt: skip
         raise FileError(f"{str(data)[:40]!r} is no label") from error
 
 
@@ -117,6 +119,9 @@ KINDS: dict[str, tuple[Callable[[Any], list[Any]], Callable[..., Any]]] = {
         lambda v: [v.numerator, v.denominator],
         lambda above, below: _made("fractions", "Fraction", int(above), int(below)),
     ),
+    "UUID": (lambda v: [v.hex], lambda text: _made("uuid", "UUID", text)),
+    "bytes": (lambda v: [v.hex()], bytes.fromhex),
+    "tuple": (lambda v: [[written_label(part) for part in v]], lambda v: tuple(map(read_label, v))),
     "numpy": (list, lambda text, unit: plain_time(np.datetime64(text, unit))),
     "timestamp": (list, lambda text, zone: plain_time(_read_timestamp(text, zone))),
 }

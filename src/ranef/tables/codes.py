@@ -72,7 +72,9 @@ def codes_of_gaps(present: NDArray[Any], missing: NDArray[np.bool_]) -> Codes:
 def codes_by_sorting(array: NDArray[Any]) -> Codes:
     """Codes of any plain NumPy type, the levels sorted."""
     pandas = sys.modules.get("pandas")
-    if pandas is not None and array.dtype.kind in "iufMm":
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64) if _in_double(array) else array
+    if pandas is not None and array.dtype.kind in "iufMm" and array.dtype.itemsize <= 8:
         raw, uniques = pandas.factorize(array, sort=True)
         return raw.astype(np.int32), _level_list(np.asarray(uniques))
     if pandas is not None and array.dtype.kind in "UT":
@@ -86,8 +88,24 @@ def codes_by_sorting(array: NDArray[Any]) -> Codes:
 
 
 def _level_list(uniques: NDArray[Any]) -> list[Any]:
-    """Levels as Python scalars; times stay NumPy scalars."""
+    """Levels as Python scalars; times stay NumPy scalars, numbers of more digits are decimals."""
+    if uniques.dtype.kind == "f" and uniques.dtype.itemsize > 8:
+        return [_decimal(value) for value in uniques]
     return list(uniques) if uniques.dtype.kind in "Mm" else uniques.tolist()
+
+
+def _in_double(array: NDArray[Any]) -> bool:
+    """Tell whether numbers of more digits than a double has are doubles all the same."""
+    present = array[~np.isnan(array)]
+    return bool(np.all(present.astype(np.float64) == present))
+
+
+def _decimal(value: Any) -> Any:
+    """A number of more digits than a double as int where it is whole, else as a decimal."""
+    import decimal
+
+    exact = decimal.Decimal(np.format_float_positional(value, trim="0"))
+    return int(exact) if exact == exact.to_integral_value() else exact
 
 
 def _missing_values(array: NDArray[Any]) -> NDArray[np.bool_]:

@@ -66,5 +66,22 @@ def _polars(columns: Mapping[str, Any]) -> Any:
 def _pyarrow(columns: Mapping[str, Any]) -> Any:
     import pyarrow as pa
 
-    arrays = [pa.array(_plain(values), from_pandas=True) for values in columns.values()]
+    arrays = [_arrow_array(_plain(values)) for values in columns.values()]
     return pa.Table.from_arrays(arrays, names=list(columns))
+
+
+def _arrow_array(values: Any) -> Any:
+    """Return an Arrow array; whole numbers beyond int64 as uint64 or decimals."""
+    import decimal
+
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, from_pandas=True)
+    except OverflowError:
+        pass
+    try:
+        return pa.array(values, pa.uint64(), from_pandas=True)
+    except OverflowError:
+        exact = [decimal.Decimal(v) if type(v) is int else v for v in values]
+        return pa.array(exact, from_pandas=True)

@@ -541,17 +541,28 @@ class ArrowColumn(Column):
             array = array.combine_chunks()
             if isinstance(array, pa.ChunkedArray):
                 array = pa.concat_arrays(array.chunks) if array.num_chunks else array.chunk(0)
-        if pa.types.is_decimal(array.type) and array.type.scale > 0:
-            array = array.cast(pa.float64(), safe=False)
+        if pa.types.is_run_end_encoded(array.type):
+            import pyarrow.compute as pc
+
+            array = pc.run_end_decode(array)
         self._array = array
         super().__init__(name, arrow_kind(array.type))
 
     def values(self) -> NDArray[Any]:
+        if self._has_places():
+            floats = self._as_float()
+            if not np.any(np.abs(floats) > EXACT):  # NaN where missing
+                return floats
         if self.kind in ("numeric", "boolean") and self._array.null_count == 0:
             return _whole_objects(self._array.to_numpy(zero_copy_only=False))
         out = np.empty(len(self._array), dtype=object)
         out[:] = self._array.to_pylist()
         return _whole_objects(out)
+
+    def _has_places(self) -> bool:
+        import pyarrow as pa
+
+        return bool(pa.types.is_decimal(self._array.type) and self._array.type.scale > 0)
 
     def _as_float(self) -> NDArray[np.float64]:
         import pyarrow as pa
@@ -572,7 +583,7 @@ class ArrowColumn(Column):
                 return codes_of_integers(self.values())
             missing = np.asarray(self._array.is_null().to_numpy(zero_copy_only=False))
             present = self._array.drop_null().to_numpy(zero_copy_only=False)
-            return codes_of_gaps(_whole_objects(present), missing)
+            return codes_of_gaps(_plain_decimals(present), missing)
         if self.kind == "empty":
             return np.full(len(self._array), -1, dtype=np.int32), []
         if self.kind == "boolean":
@@ -581,6 +592,11 @@ class ArrowColumn(Column):
         encoded = self._array if own_order else self._array.dictionary_encode()
         raw = encoded.indices.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         levels = encoded.dictionary.to_pylist()
+        if pa.types.is_time(encoded.dictionary.type) and len(set(levels)) < len(levels):
+            raise DataError(
+                f"column {self.name!r} holds times of day that differ by less than a microsecond, "
+                "which are no levels; cast it to whole numbers or text"
+            )
         if own_order:
             return minus_one(raw), levels
         return sorted_codes(self.name, minus_one(raw), levels)
@@ -636,13 +652,13 @@ class PolarsColumn(Column):
 
         series = self._series
         if self.kind == "numeric":
-            if series.dtype.is_float() or getattr(series.dtype, "scale", None):
+            if series.dtype.is_float():
                 return codes_by_sorting(self.numeric())
             present = series.drop_nulls()
             some = present.to_numpy() if self._is_plain() else _objects(present.to_list())
             if len(some) == len(series) and some.dtype.kind in "iu":
                 return codes_of_integers(some)
-            return codes_of_gaps(_whole_objects(some), series.is_null().to_numpy())
+            return codes_of_gaps(_plain_decimals(some), series.is_null().to_numpy())
         if self.kind == "boolean":
             return minus_one(self._as_float()), [False, True]
         if isinstance(series.dtype, nw.Enum):
@@ -655,6 +671,8 @@ class PolarsColumn(Column):
             return codes_of_objects(self.name, self.values(), self.kind)
         present = series.drop_nulls().unique().sort()
         levels = present.to_list()
+        if self.kind in ("datetime", "duration") and len(set(levels)) < len(levels):
+            levels = list(present.to_numpy())  # nanoseconds, which Python's own times do not have
         if not levels:
             return np.full(len(series), -1, dtype=np.int32), []
         numbers = np.arange(len(levels), dtype=np.float64)
@@ -693,6 +711,20 @@ def _whole_objects(array: NDArray[Any]) -> NDArray[Any]:
 def _whole_number(value: Any) -> Any:
     """A decimal as int where it is one, and one that can be written out."""
     return int(value) if value.adjusted() < 60 and value == value.to_integral_value() else value
+
+
+def _plain_decimals(array: NDArray[Any]) -> NDArray[Any]:
+    """Decimals as int where they are whole, as float where it has their very digits."""
+    whole = _whole_objects(array)
+    if whole is array:
+        return array
+    return _objects([_faithful(v) if type(v).__name__ == "Decimal" else v for v in whole])
+
+
+def _faithful(value: Any) -> Any:
+    """A decimal as a float that is written with the same digits, else as it is."""
+    near = float(value)
+    return near if type(value)(repr(near)) == value else value
 
 
 def _polars_floats(native: Any) -> NDArray[np.float64]:

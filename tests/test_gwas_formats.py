@@ -125,6 +125,16 @@ def test_bgen_in_eight_bits_phased_or_not(tmp_path, phased):
     np.testing.assert_allclose(scanned(path)[COLUMNS], bed[COLUMNS], rtol=1e-9)
 
 
+@pytest.mark.parametrize("size", [M, 3 * M])
+def test_a_bgen_file_without_an_index(tmp_path, size):
+    """Its reader stands at the file's end after a look at all variants, as of plink2's files."""
+    study = written.of_calls(random_calls(size, N, 6, missing=0.02))
+    bed = scanned(write_bed(study, tmp_path / "plain"))
+    path = written.write_bgen(study, tmp_path / "s.bgen", bits=8)
+    path.with_name("s.bgen.bgi").unlink()
+    np.testing.assert_allclose(scanned(path)[COLUMNS], bed[COLUMNS], rtol=1e-9)
+
+
 def test_dosages_on_the_chromosomes_of_the_sexes(tmp_path):
     """A male's X is one allele and twice a dosage; Y and MT are one; females have no Y."""
     rng = np.random.default_rng(7)

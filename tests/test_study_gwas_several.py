@@ -93,7 +93,9 @@ def test_other_interactions_of_nothing(kind):
         shares = shares_below(found, columns, level)
         told(f"{kind} interaction, {level}", shares)
         assert all(share < level + 4 * np.sqrt(level / 4000) for share in shares.values())
-        assert all(share > 0.5 * level for share in shares.values())
+        # tests of binary traits with relatives err on the safe side, of variants alone as well
+        least = 0.5 if kind == "robust" else 0.2
+        assert all(share > least * level for share in shares.values())
 
 
 def test_joint_tests_of_nothing():

@@ -50,8 +50,9 @@ class BgenFile(Genotypes):
         self._lock = Lock()
         try:
             self._reader = lib.BgenReader(self.name)
+            _find_offsets(self._reader)
             self.variants = _variants(self._reader, self.path)
-            indexed = len(self._reader)  # reads the offsets of an index while in this thread
+            indexed = len(self._reader)
             names = list(self._reader.samples)
             count = int(self._reader.header.nsamples)
             named = bool(self._reader.header.has_sample_ids)
@@ -95,6 +96,15 @@ class BgenFile(Genotypes):
         with np.errstate(divide="ignore", invalid="ignore"):
             out: NDArray[np.float64] = np.clip(expected * 2.0 / ploidy, 0.0, 2.0)
         return out
+
+
+def _find_offsets(reader: Any) -> None:
+    """Have the package find all variants, in this thread and before it stands at the file's end.
+
+    From the end it goes back no more, and takes the file for a truncated one.
+    """
+    if int(reader.header.nvariants):
+        reader[0]
 
 
 def _foreign_index(name: str) -> str:

@@ -17,7 +17,7 @@ __all__ = ["PROBLEMS", "Problem", "chosen", "shapes"]
 
 
 LINEAR = ("ranef", "lme4", "glmm", "mixedlm", "statsmodels", "gpboost")
-STRUCTURED = ("ranef", "nlme")
+STRUCTURED = ("ranef", "nlme", "glmmTMB")
 NOT_LINEAR = ("ranef", "lme4", "glmmTMB", "ordinal", "glmm")
 
 
@@ -57,8 +57,8 @@ class Problem:
         Nodes; 1 is the Laplace approximation.
     residual : str or None
         Structure of the residuals.
-    nlme : str or None
-        The call of nlme, with the table as `data`.
+    nlme, glmmTMB : str or None
+        Their calls, with the table as `data`.
     """
 
     key: str
@@ -80,6 +80,7 @@ class Problem:
     quadrature: int = 1
     residual: str | None = None
     nlme: str | None = None
+    glmmTMB: str | None = None  # noqa: N815
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -92,6 +93,7 @@ class Problem:
         """Return what a worker needs to know, as JSON values."""
         names = ("formula", "reml", "groups", "intercepts", "statsmodels", "lme4")
         names += ("family", "link", "zero", "dispersion", "quadrature", "residual", "nlme")
+        names += ("glmmTMB",)
         return {name: getattr(self, name) for name in names}
 
 
@@ -347,6 +349,18 @@ PROBLEMS = (
         quick=True,
     ),
     Problem(
+        "beeps",
+        "200 persons x 30 prompts, slopes and AR(1) residuals",
+        "y ~ x + (x | person)",
+        simulated("beeps"),
+        groups=("person",),
+        residual="ar1(prompt | person)",
+        nlme="lme(y ~ x, data, random = ~ x | person, "
+        "correlation = corAR1(form = ~ prompt | person))",
+        glmmTMB="glmmTMB(y ~ x + (x | person) + ar1(0 + factor(prompt) | person), data, "
+        "dispformula = ~ 0, REML = TRUE)",
+    ),
+    Problem(
         "prompts",
         "500 persons x 70 prompts, slopes and OU residuals",
         "y ~ x + (x | person)",
@@ -356,6 +370,17 @@ PROBLEMS = (
         nlme="lme(y ~ x, data, random = ~ x | person, "
         "correlation = corExp(form = ~ hours | person))",
         targets={"nlme": 50},
+    ),
+    *(
+        Problem(
+            f"prompts{persons}",
+            f"{persons:,} persons x 70 prompts, the same",
+            "y ~ x + (x | person)",
+            simulated("prompts", persons),
+            groups=("person",),
+            residual="ou(hours | person)",
+        )
+        for persons in (2_000, 10_000)
     ),
     Problem(
         "visits",

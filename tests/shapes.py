@@ -326,6 +326,22 @@ def prompts(persons: int = 500, count: int = 70) -> Shape:
     return Shape("prompts", "y ~ x + (x | person)", columns)
 
 
+def beeps(persons: int = 200, count: int = 30) -> Shape:
+    """Prompts by their numbers, one in ten missed, slopes of persons and AR(1) errors."""
+    rng = np.random.default_rng(33)
+    person, prompt = np.repeat(np.arange(persons), count), np.tile(np.arange(count), persons)
+    x = rng.standard_normal(persons * count)
+    e = rng.standard_normal((persons, count))
+    for j in range(1, count):
+        e[:, j] = 0.5 * e[:, j - 1] + np.sqrt(0.75) * e[:, j]
+    b = effects(rng, persons, np.diag([0.8, 0.3]))
+    y = 1.0 + 0.5 * x + b[person, 0] + b[person, 1] * x + e.ravel()
+    kept = rng.random(len(y)) > 0.1
+    columns = {"y": y, "x": x, "person": person, "prompt": prompt}
+    columns = {name: values[kept] for name, values in columns.items()}
+    return Shape("beeps", "y ~ x + (x | person)", columns)
+
+
 def visits(persons: int = 800, count: int = 10) -> Shape:
     """Two arms of a trial seen several times, one visit in ten missed."""
     rng = np.random.default_rng(32)

@@ -1,5 +1,10 @@
 # glmmTMB.
 fit <- function() {
+  if (!is.null(problem$residual)) {
+    if (is.null(problem$glmmTMB)) stop("its structures need a level for each distinct time")
+    data <- table
+    return(suppressMessages(eval(parse(text = problem$glmmTMB))))
+  }
   if (is.null(problem$family) || problem$quadrature != 1) stop("not what it is here for")
   family <- switch(problem$family,
     binomial = binomial(), poisson = poisson(), nbinom1 = nbinom1(), nbinom2 = nbinom2(),

@@ -1,6 +1,6 @@
 # nlme: lme and gls, which have correlations of residuals. `problem$nlme` is the call.
 fit <- function() {
-  if (is.null(problem$nlme)) stop("nlme is here for residuals with a structure")
+  if (is.null(problem$nlme)) stop("not asked of this case")
   data <- table
   eval(parse(text = problem$nlme))
 }

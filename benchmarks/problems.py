@@ -80,7 +80,7 @@ class Problem:
     quadrature: int = 1
     residual: str | None = None
     nlme: str | None = None
-    glmmTMB: str | None = None  # noqa: N815
+    glmmTMB: str | None = None
 
     @property
     def peers(self) -> tuple[str, ...]:

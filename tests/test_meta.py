@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.linalg import block_diag
 
 import ranef
 from ranef.errors import DataError, DataWarning, ModelError, UnknownColumnError
@@ -489,7 +490,7 @@ def test_what_is_wrong_is_said(how, error, message):
 
 def test_few_studies():
     one = {"y": [0.3], "v": [0.1]}
-    with pytest.raises(ModelError, match="too few"):
+    with pytest.raises(ModelError, match="one study only"):
         ranef.meta("y ~ 1", one, variance="v")
     two = ranef.meta("y ~ 1", {"y": [0.3, 0.9], "v": [0.1, 0.2]}, variance="v")
     assert two.df_resid == 1
@@ -591,6 +592,7 @@ def test_permutations_are_metafors(agree):
     assert found.n == 5040
     np.testing.assert_allclose(found.p_value[1], known["small"]["p"][1], atol=2e-3)
     assert np.isnan(found.p_value[0])
+    assert "The intercept has no p-value" in str(found)
     some = few.permutation_test(n=500, rng=1)
     assert not some.exact
     assert abs(some.p_value[1] - found.p_value[1]) < 0.1
@@ -604,6 +606,55 @@ def test_permutations_of_many_moderators_take_the_plain_way():
     assert (found.p_value[1:] >= 1 / 30).all()
     with pytest.raises(ModelError, match="n= instead of exact=True"):
         fit.permutation_test(exact=True)
+
+
+def test_one_study_is_refused_in_words():
+    for method in ("reml", "fe"):
+        with pytest.raises(ModelError, match="one study only"):
+            ranef.meta("y ~ 1", {"y": [0.5], "v": [0.1]}, variance="v", method=method)
+    gap = {"y": [0.5, np.nan], "v": [0.1, 0.2]}
+    with pytest.raises(ModelError, match="one study only"):
+        ranef.meta("y ~ 1", gap, variance="v")
+
+
+def test_correlations_of_few_persons():
+    """Of three persons the variance is exact at a correlation of zero; of two there is none."""
+    three = ranef.effect_sizes("COR", {"r": [0.5], "n": [3]}, ri="r", ni="n")
+    assert three["vi"][0] == pytest.approx(0.75**2 / 2)
+    draws = np.random.default_rng(1).normal(size=(2, 100_000, 3))
+    x, y = draws - draws.mean(axis=2, keepdims=True)
+    r = np.sum(x * y, axis=1) / np.sqrt(np.sum(x**2, axis=1) * np.sum(y**2, axis=1))
+    assert np.var(r) == pytest.approx(1 / 2, rel=0.01)
+    for measure, n in (("COR", 2), ("ZCOR", 3), ("ZCOR", 2), ("ZCOR", 1)):
+        with pytest.raises(DataError, match="too few persons"):
+            ranef.effect_sizes(measure, {"r": [0.5], "n": [n]}, ri="r", ni="n")
+
+
+@pytest.mark.parametrize("restricted", [True, False])
+def test_moments_of_one_column_are_those_of_any(restricted):
+    """The formulas of one column beside those of matrices."""
+    data = DATA["bcg"]
+    y, v = np.asarray(data["yi"]), np.asarray(data["vi"])
+    for column in (np.ones(len(y)), np.linspace(0.2, 3, len(y))):
+        one = Studies(y, v, column[:, None])
+        both = Studies(
+            np.append(y, [0.0]), np.append(v, [1.0]), block_diag(column[:, None], [[1.0]])
+        )
+        t = np.array([0.0, 0.1, 0.7, 20.0])
+        small, large = one.moments(t), both.moments(t)
+        for name in ("q1", "q2", "q3"):
+            np.testing.assert_allclose(getattr(small, name), getattr(large, name), rtol=1e-12)
+        # the further row is fitted exactly: its weight enters tr W and nothing of P
+        for name in ("trace1", "trace2"):
+            np.testing.assert_allclose(getattr(small, name), getattr(large, name), rtol=1e-11)
+        np.testing.assert_allclose(
+            small.log_information, large.log_information + np.log(1 + t), rtol=1e-12, atol=1e-13
+        )
+        at, more = one.at(0.3), both.at(0.3)
+        np.testing.assert_allclose(at.beta, more.beta[:1], rtol=1e-13)
+        np.testing.assert_allclose(at.bread, more.bread[:1, :1], rtol=1e-13)
+        assert at.q == pytest.approx(more.q, rel=1e-12)
+        assert small.score(restricted).shape == t.shape
 
 
 def test_influence_is_one_question_by_both_names():

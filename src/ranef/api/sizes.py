@@ -38,7 +38,9 @@ def effect_sizes(
           (Hedges' g), ``"SMDH"`` standardised without equal variances, ``"ROM"`` log ratio of
           means, ``"CVR"`` log ratio of coefficients of variation, ``"VR"`` log ratio of standard
           deviations;
-        - of correlations ``ri, ni``: ``"COR"``, ``"ZCOR"`` Fisher's z;
+        - of correlations ``ri, ni``: ``"COR"`` (variance (1 - r^2)^2 / (n - 1), of three persons
+          too, where it is exact if the true correlation is zero), ``"ZCOR"`` Fisher's z (of four
+          persons or more);
         - of one proportion ``xi, ni``: ``"PR"``, ``"PLO"`` log odds, ``"PAS"`` arcsine, ``"PFT"``
           double arcsine;
         - of rates ``x1i, t1i, x2i, t2i``: ``"IRR"`` log ratio;

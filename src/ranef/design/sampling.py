@@ -82,6 +82,12 @@ class SamplingErrors:
         numbers = frame.given(getattr(self, self.what), self.what)
         assert numbers is not None
         self.variances = np.asarray(numbers**2 if self.what == "std_error" else numbers)
+        if len(self.variances) == 1:
+            raise ModelError(
+                "there is one study only: nothing is combined, and how far studies differ cannot "
+                "be known from one. Its own effect, with normal limits of 1.96 standard errors, is "
+                "all there is (metafor prints these, with a tau2 of 0)"
+            )
         rows = slice(None) if frame.kept is None else np.flatnonzero(frame.kept)
         if self.what == "covariance":
             self.matrix = _checked(self._whole[rows][:, rows])

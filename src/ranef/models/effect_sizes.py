@@ -137,11 +137,13 @@ def _log_sd_ratio(sd1: Floats, n1: Floats, sd2: Floats, n2: Floats) -> Effects:
 
 
 def _correlation(r: Floats, n: Floats) -> Effects:
-    return r, (1 - r**2) ** 2 / (n - 1)
+    """A correlation; two persons always have one of -1 or 1, so that there is no variance."""
+    return r, np.where(n > 2, (1 - r**2) ** 2 / (n - 1), np.nan)
 
 
 def _fisher(r: Floats, n: Floats) -> Effects:
-    return np.arctanh(r), 1 / (n - 3)
+    """Fisher's z, whose variance takes more than three persons."""
+    return np.arctanh(r), np.where(n > 3, 1 / (n - 3), np.nan)
 
 
 def _proportion(x: Floats, n: Floats) -> Effects:

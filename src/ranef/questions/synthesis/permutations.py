@@ -69,10 +69,16 @@ class PermutationTest(Answer):
     def sentences(self) -> tuple[str, ...]:
         all_of = "all" if self.exact else "random"
         what = "flips of signs" if self.kind == "signs" else "permutations of the moderators"
-        return (
+        lines = [
             f"By {self.n:,} {what} ({all_of}), the variance between studies estimated anew each "
-            "time.",
-        )
+            "time."
+        ]
+        if self.kind == "rows":
+            lines.append(
+                "The intercept has no p-value: the moderators change places, and it stays the "
+                "mean effect at moderators of zero in every one of them, be it zero or not."
+            )
+        return tuple(lines)
 
 
 def permutation_test(
@@ -100,7 +106,10 @@ def permutation_test(
     -----
     Flips are exact where the distribution of each effect around a mean of zero is symmetric.
     Permutations of moderators are so where effects and variances would be as they are whatever
-    the moderators; the intercept has no p-value by them (Follmann & Proschan 1999, Biometrics 55).
+    the moderators (Follmann & Proschan 1999, Biometrics 55). They hold nothing about the
+    intercept, which moves with the moderators' coefficients alone and has NaN: a mean effect of
+    zero is tested by the model without moderators. (metafor prints the share of permutations
+    whose intercept is as large, which is no test of zero.)
 
     Examples
     --------

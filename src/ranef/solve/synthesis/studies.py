@@ -160,11 +160,17 @@ class Studies:
         """Weighted least squares with the weights of one tau^2."""
         w = 1.0 / (self.v + tau2)
         root = np.sqrt(w)
-        Q, R = np.linalg.qr(root[:, None] * self.X)
-        beta = np.linalg.solve(R, Q.T @ (root * self.y))
-        inverse = np.linalg.inv(R)
+        if self.p == 1:
+            x = root * self.X[:, 0]
+            bread = np.array([[1 / (x @ x)]])
+            beta = bread[0] * (x @ (root * self.y))
+        else:
+            Q, R = np.linalg.qr(root[:, None] * self.X)
+            beta = np.linalg.solve(R, Q.T @ (root * self.y))
+            inverse = np.linalg.inv(R)
+            bread = inverse @ inverse.T
         residuals = self.y - self.X @ beta
-        return Weighted(beta, inverse @ inverse.T, w, residuals, float(np.sum(w * residuals**2)))
+        return Weighted(beta, bread, w, residuals, float((w * residuals**2).sum()))
 
     def moments(self, tau2: Floats) -> Moments:
         """What depends on tau^2, at each of G values (G,)."""
@@ -172,6 +178,8 @@ class Studies:
         p = self.p
         t = np.asarray(tau2, dtype=np.float64).reshape(-1)
         w = 1.0 / (self.v + t[:, None])
+        if p == 1:
+            return self._of_one_column(w)
         w2 = w * w
         A1, A2, A3 = ((one @ self._squares).reshape(-1, p, p) for one in (w, w2, w2 * w))
         b = (w * self.ordinary) @ Q
@@ -194,4 +202,26 @@ class Studies:
             weight2=weight2,
             log_weights=np.log(w).sum(axis=1),
             log_information=2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1),
+        )
+
+    def _of_one_column(self, w: Floats) -> Moments:
+        """`moments` of weights (G, n) where X has one column: all that is inverted are numbers."""
+        q, square = self._basis[0][:, 0], self._squares[:, 0]
+        w2 = w * w
+        w3 = w2 * w
+        information = w @ square
+        r = self.ordinary - ((w * self.ordinary) @ q / information)[:, None] * q
+        r2, u = r * r, (w2 * r) @ q
+        inner, third = w2 @ square / information, w3 @ square / information
+        weight1, weight2 = w.sum(axis=1), w2.sum(axis=1)
+        return Moments(
+            q1=(w * r2).sum(axis=1),
+            q2=(w2 * r2).sum(axis=1),
+            q3=(w3 * r2).sum(axis=1) - u * u / information,
+            trace1=weight1 - inner,
+            trace2=weight2 - 2 * third + inner * inner,
+            weight1=weight1,
+            weight2=weight2,
+            log_weights=np.log(w).sum(axis=1),
+            log_information=np.log(information),
         )

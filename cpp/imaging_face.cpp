@@ -30,11 +30,12 @@ struct Taken {
         if (nb::try_cast(Y, ys, false) && nb::try_cast(V, vs, false)) {
             need(ys.shape(0) == vs.shape(0) && ys.shape(1) == vs.shape(1),
                  "effects and variances must have one shape");
-            data = {ys.data(), vs.data(), true, ys.shape(0), ys.shape(1), X.data(), 0};
+            data = {ys.data(), vs.data(), true, ys.shape(0), ys.shape(1), ys.shape(1), X.data(), 0};
         } else if (nb::try_cast(Y, yd, false) && nb::try_cast(V, vd, false)) {
             need(yd.shape(0) == vd.shape(0) && yd.shape(1) == vd.shape(1),
                  "effects and variances must have one shape");
-            data = {yd.data(), vd.data(), false, yd.shape(0), yd.shape(1), X.data(), 0};
+            data = {yd.data(),   vd.data(),   false,    yd.shape(0),
+                    yd.shape(1), yd.shape(1), X.data(), 0};
         } else
             throw std::invalid_argument(
                 "effects and variances must be matrices (subjects, voxels), both of float32 or "
@@ -47,11 +48,21 @@ struct Taken {
         need(data.N <= most_voxels && data.K <= most_rows, "there are too many voxels");
         data.p = static_cast<int>(X.shape(1));
     }
+
+    void part(std::size_t first, std::size_t count) {
+        need(first <= data.N, "voxels begin beyond the last one");
+        const std::size_t skipped = first * (data.single ? sizeof(float) : sizeof(double));
+        data.Y = static_cast<const char*>(data.Y) + skipped;
+        data.V = static_cast<const char*>(data.V) + skipped;
+        data.N = std::min(count, data.N - first);
+    }
 };
 
+// Voxels from `first` on, `count` of them.
 nb::dict fit_voxels(const nb::object& Y, const nb::object& V, Input<2> X, const std::string& method,
-                    int threads) {
-    const Taken taken(Y, V, X);
+                    int threads, std::size_t first, std::size_t count) {
+    Taken taken(Y, V, X);
+    taken.part(first, count);
     const Heterogeneity how = heterogeneity(method);
     const int used = checked_threads(threads);
     const std::size_t N = taken.data.N, p = X.shape(1), T = p * (p + 1) / 2;
@@ -225,7 +236,8 @@ nb::tuple neighbours(Mask mask) {
 } // namespace
 
 void bind_imaging(nb::module_& m) {
-    m.def("mixed_effects", &fit_voxels, "Y"_a, "V"_a, "X"_a, "method"_a, "threads"_a);
+    m.def("mixed_effects", &fit_voxels, "Y"_a, "V"_a, "X"_a, "method"_a, "threads"_a, "first"_a = 0,
+          "count"_a = most_voxels);
     m.def("sign_flips", &flip_voxels, "Y"_a, "V"_a, "X"_a, "base"_a.none(), "contrast"_a, "signs"_a,
           "method"_a, "scaling"_a, "threads"_a);
     m.def("repeated_measures", &fit_repeated, "Y"_a, "X"_a, "Z"_a, "level"_a, "kind"_a,

@@ -17,12 +17,12 @@ enum class Heterogeneity { fe, dl, he, hs, sj, pm, ml, reml };
 // Throws std::invalid_argument for a name that is none.
 Heterogeneity heterogeneity(const std::string& name);
 
-// Effects and variances (K, N) as float or double, a design (K, p).
+// Effects and variances of N voxels by K subjects as float or double, a design (K, p).
 struct Voxels {
     const void* Y;
     const void* V;
     bool single;
-    std::size_t K, N;
+    std::size_t K, N, stride; // from one subject to the next
     const double* X;
     int p;
 };
@@ -45,7 +45,7 @@ void mixed_effects(const Voxels& data, Heterogeneity method, const VoxelFits& ou
 enum class Scaling { none, knapp_hartung, conservative };
 
 // Statistics (F, N) of contrast (r, p) times b for base + sign * Y, for each row of signs (F, K):
-// t of one row, F of several; base (K, N) or null. tau^2 is estimated anew for each.
+// t of one row, F of several; base like Y or null. tau^2 is estimated anew for each.
 void flipped(const Voxels& data, const void* base, const double* contrast, int r,
              const double* signs, std::size_t F, Heterogeneity method, Scaling scaling, double* t,
              int threads);

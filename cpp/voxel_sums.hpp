@@ -11,14 +11,14 @@ namespace ranef {
 namespace {
 
 // One pass at tau^2 = t: sums of w^j times 1, xx', xy and y^2, j = 1 .. 3. N is a number, or L of
-// them.
+// them. Level: the first column is one number throughout, so that sums of w^j serve for it.
 template <int P, class N>
 struct Sums {
     static constexpr int T = P * (P + 1) / 2;
     N s[3], A[3][T], b[3][P], c[3];
 };
 
-template <int P, class N, int Powers>
+template <int P, class N, int Powers, bool Level>
 RANEF_INLINE void add_up(const double* y, const double* v, const double* X, std::size_t K, N t,
                          Sums<P, N>& out) {
     constexpr int T = Sums<P, N>::T, M = sizeof(N) / sizeof(double);
@@ -39,12 +39,24 @@ RANEF_INLINE void add_up(const double* y, const double* v, const double* X, std:
             s[j] += w;
             c[j] += wy * yk;
             int place = 0;
-            for (int p = 0; p < P; ++p) {
+            if constexpr (Level) {
+                b[j][0] += wy;
+                place = P;
+            }
+            for (int p = Level; p < P; ++p) {
                 b[j][p] += x[p] * wy;
-                for (int q = p; q < P; ++q, ++place) A[j][place] += (x[p] * x[q]) * w;
+                const N xw = x[p] * w;
+                if constexpr (Level) A[j][p] += xw;
+                for (int q = p; q < P; ++q, ++place) A[j][place] += x[q] * xw;
             }
         }
     }
+    if constexpr (Level)
+        for (int j = 0; j < Powers; ++j) {
+            A[j][0] = (X[0] * X[0]) * s[j];
+            b[j][0] = X[0] * b[j][0];
+            for (int q = 1; q < P; ++q) A[j][q] = X[0] * A[j][q];
+        }
     for (int j = 0; j < Powers; ++j) {
         out.s[j] = s[j];
         out.c[j] = c[j];
@@ -57,7 +69,7 @@ RANEF_INLINE void add_up(const double* y, const double* v, const double* X, std:
 template <int P, class N, int Powers>
 void add_up_apart(const double* y, const double* v, const double* X, std::size_t K, const N* t,
                   Sums<P, N>* out) {
-    add_up<P, N, Powers>(y, v, X, K, *t, *out);
+    add_up<P, N, Powers, false>(y, v, X, K, *t, *out);
 }
 
 // What the estimators are made of. `pivot` is the least of the factor, relative: at rounding the
@@ -170,11 +182,11 @@ void solved_apart(const double* y, const double* v, const double* X, std::size_t
     quadratics<P, N, Powers>(*sums, *out);
 }
 
-template <int P, class N, int Powers>
+template <int P, class N, int Powers, bool Level = false>
 RANEF_INLINE void solved(const double* y, const double* v, const double* X, std::size_t K, N t,
                          Sums<P, N>& sums, Quadratics<P, N>& out) {
     if constexpr (P <= 2 && sizeof(N) > sizeof(double)) {
-        add_up<P, N, Powers>(y, v, X, K, t, sums);
+        add_up<P, N, Powers, Level>(y, v, X, K, t, sums);
         quadratics<P, N, Powers>(sums, out);
     } else
         solved_apart<P, N, Powers>(y, v, X, K, &t, &sums, &out);

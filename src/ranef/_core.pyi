@@ -39,7 +39,13 @@ def hermite(count: int) -> tuple[_Floats, _Floats]: ...
 def trapezoid(psi: _Floats, rank: int) -> _Floats: ...
 def make_family(name: str, link: str, zero: bool = False, categories: int = 0) -> Family: ...
 def mixed_effects(
-    Y: NDArray[Any], V: NDArray[Any], X: _Floats, method: str, threads: int
+    Y: NDArray[Any],
+    V: NDArray[Any],
+    X: _Floats,
+    method: str,
+    threads: int,
+    first: int = ...,
+    count: int = ...,
 ) -> dict[str, _Floats]: ...
 def repeated_measures(
     Y: NDArray[Any],

@@ -115,7 +115,9 @@ def run(arguments: Namespace) -> Code:
         raise FileError(f"cannot write {arguments.report!r}: there is no such folder")
     if (arguments.tfce or arguments.cluster_p is not None) and arguments.permutations is None:
         raise ModelError("--tfce and --cluster-p are of permutations; give --permutations N")
+    n_perm = _count(arguments.permutations)
     rows, labels, effects, variances = _subjects(arguments)
+    blocks = None if arguments.blocks is None else list(_column(rows, arguments.blocks))
     model = imaging.MixedEffectsSecondLevel(
         arguments.mask, smoothing_fwhm=arguments.smoothing, formula=arguments.formula,
         method=arguments.method, df=arguments.df, min_subjects=arguments.min_subjects,
@@ -129,8 +131,10 @@ def run(arguments: Namespace) -> Code:
     contrasts = list(arguments.contrast or model.design_matrix_.columns)
     for name in contrasts:
         weights_of(name, list(model.design_matrix_.columns))
-    blocks = None if arguments.blocks is None else list(_column(rows, arguments.blocks))
-    tested = {name: _tests(model, name, arguments, blocks) for name in contrasts}
+    tested = {
+        name: {} if n_perm is None else _tests(model, name, n_perm, arguments, blocks)
+        for name in contrasts
+    }
     if arguments.out is not None:
         _write(model, tested, Path(arguments.out))
     if arguments.report is not None:
@@ -176,16 +180,20 @@ def _subjects(arguments: Namespace) -> tuple[Any, list[str], list[str], list[str
     return rows, labels, paths["effects"], paths["variances"]
 
 
-def _tests(model: Any, contrast: str, arguments: Namespace, blocks: Any) -> dict[str, Any]:
-    if arguments.permutations is None:
-        return {}
-    text = str(arguments.permutations)
-    if text != "exact" and not text.isdigit():
-        raise ModelError(f"--permutations is a number or exact, not {text!r}")
+def _count(permutations: str | None) -> int | str | None:
+    if permutations is None or permutations == "exact":
+        return permutations
+    if not permutations.isdigit():
+        raise ModelError(f"--permutations is a number or exact, not {permutations!r}")
+    return int(permutations)
+
+
+def _tests(
+    model: Any, contrast: str, n_perm: int | str, arguments: Namespace, blocks: Any
+) -> dict[str, Any]:
     maps: dict[str, Any] = model.permutation_test(
-        contrast, n_perm=text if text == "exact" else int(text), tfce=arguments.tfce,
-        threshold=arguments.cluster_p, blocks=blocks, two_sided_test=arguments.two_sided,
-        rng=arguments.seed,
+        contrast, n_perm=n_perm, tfce=arguments.tfce, threshold=arguments.cluster_p,
+        blocks=blocks, two_sided_test=arguments.two_sided, rng=arguments.seed,
     )  # fmt: skip
     return maps
 

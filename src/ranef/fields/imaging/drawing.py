@@ -56,6 +56,8 @@ def block_codes(blocks: Any, K: int) -> Ints | None:
     labels = np.asarray(blocks)
     if labels.shape != (K,):
         raise ModelError(f"blocks needs one label for each of the {K} subjects")
+    if any(one is None or one != one for one in labels.tolist()):
+        raise ModelError("the block of a subject is missing")
     return np.asarray(np.unique(labels, return_inverse=True)[1]).reshape(-1)
 
 
@@ -66,6 +68,11 @@ def drawn(
 
     n_perm : number, or "exact" for all. All are made where that is fewer.
     """
+    if blocks is not None and not within and not blocks.any():
+        raise ModelError(
+            "all subjects are in one block, which has nothing to be exchanged with; within=True "
+            "flips and exchanges inside of blocks"
+        )
     signs = _Signs(np.arange(K) if blocks is None or within else blocks)
     orders = _Orders(K, blocks, within)
     every = 1

@@ -61,7 +61,10 @@ def tfce(
         raise ModelError("E and H lie between 0 and 10")
     if is_image(values):
         return _of_image(values, both, mask, adjacency, *powers)
-    array = np.asarray(values, dtype=np.float64)
+    given = np.asarray(values)
+    if given.dtype.kind not in "fiub":
+        raise DataError(f"values are of type {given.dtype}, not real numbers")
+    array = given.astype(np.float64)
     if adjacency is not None:
         if array.ndim != 1:
             raise DataError(f"with adjacency= values are a vector, not of shape {array.shape}")
@@ -74,10 +77,10 @@ def tfce(
         )
     inside = np.isfinite(array) | np.isinf(array)
     if mask is not None:
-        given = np.asarray(mask).astype(bool)
-        if given.shape != array.shape:
-            raise DataError(f"the mask has shape {given.shape}, the values {array.shape}")
-        inside &= given
+        brain = np.asarray(mask).astype(bool)
+        if brain.shape != array.shape:
+            raise DataError(f"the mask has shape {brain.shape}, the values {array.shape}")
+        inside &= brain
     graph = Graph(*_core.voxel_neighbours(np.ascontiguousarray(inside)))
     out = np.zeros(array.shape)
     out[inside] = enhanced(array[inside], graph, both, *powers)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +55,25 @@ class Grid:
     verbose: int = 0
     n_jobs: int | str | None = 1
 
+    def __post_init__(self) -> None:
+        if self.affine is not None:
+            _check_affine(self.affine)
+
     @property
     def resamples(self) -> bool:
         """Whether images are resampled."""
         return self.affine is not None or self.shape is not None
+
+
+def _check_affine(given: Any) -> None:
+    try:
+        affine = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        affine = np.zeros(0)
+    if affine.shape not in ((3, 3), (4, 4)) or not np.isfinite(affine).all():
+        raise ModelError("target_affine is a matrix of 3 x 3 or 4 x 4 finite numbers")
+    if np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise ModelError("target_affine is singular: its voxels have no volume")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +115,7 @@ def stacked(images: Sequence[Any], names: Sequence[str], grid: Grid, least: int)
 
     least : images with data that a voxel needs to be inside where there is no mask.
     """
+    _refuse_same(zip(names, images, strict=True))
     mask = None if grid.mask is None else _grid_mask(grid)
     read = _reader(grid)
     first = read(images[0], names[0])
@@ -165,6 +182,7 @@ def gathered(subjects: Sequence[Subject], grid: Grid, least: int) -> GroupData:
     Y = np.empty((len(subjects), int(inside.sum())), dtype=kind)
     V = np.empty_like(Y)
     notes: list[str] = []
+    doubts: list[Map] = []
 
     def one(k: int) -> tuple[int, Map, Map]:
         subject = subjects[k]
@@ -177,6 +195,7 @@ def gathered(subjects: Sequence[Subject], grid: Grid, least: int) -> GroupData:
     wanted = None if grid.verbose == 0 else True
     pairs = answers(one, range(len(subjects)), grid.n_jobs)
     for k, effect, variance in arriving(pairs, len(subjects), "reading", wanted, unit=" images"):
+        doubts += [found for found in (effect, variance) if found.apart > 0]
         y, v = effect.values[inside], variance.values[inside]
         notes += _looked_at(subjects[k].label, y, v)
         if grid.fwhm is not None:
@@ -191,7 +210,17 @@ def gathered(subjects: Sequence[Subject], grid: Grid, least: int) -> GroupData:
         Y, V = np.ascontiguousarray(Y[:, kept]), np.ascontiguousarray(V[:, kept])
     labels = tuple(s.label for s in subjects)
     _warn_of(Y, V, labels)
+    _warn_of_two_grids(doubts)
     return GroupData(Y, V, labels, target, inside, tuple(notes))
+
+
+def _warn_of_two_grids(doubts: Sequence[Map]) -> None:
+    if doubts:
+        count = "" if len(doubts) == 1 else f" and {len(doubts) - 1} more"
+        warn(
+            f"{doubts[0].name}{count}: the sform and the qform place voxels up to "
+            f"{max(one.apart for one in doubts):.3g} mm apart; the sform is used", DataWarning,
+        )  # fmt: skip
 
 
 def _name(kind: str, subject: Subject) -> str:
@@ -200,16 +229,22 @@ def _name(kind: str, subject: Subject) -> str:
 
 def _refuse_shared(subjects: Sequence[Subject]) -> None:
     """One file cannot be two things."""
+    _refuse_same(
+        (_name(kind, subject), image)
+        for subject in subjects
+        for kind, image in (("effect", subject.effect), ("variance", subject.variance))
+    )
+
+
+def _refuse_same(images: Iterable[tuple[str, Any]]) -> None:
     owner: dict[str, str] = {}
-    for subject in subjects:
-        for kind, image in (("effect", subject.effect), ("variance", subject.variance)):
-            key = (
-                os.path.realpath(image) if isinstance(image, str | os.PathLike) else str(id(image))
-            )
-            name = _name(kind, subject)
-            if key in owner:
-                raise DataError(f"{name} and {owner[key]} are one image: {image}")
-            owner[key] = name
+    for name, image in images:
+        is_path = isinstance(image, str | os.PathLike)
+        key = os.path.realpath(image) if is_path else str(id(image))
+        if key in owner:
+            where = f": {image}" if is_path else " in memory"
+            raise DataError(f"{name} and {owner[key]} are one image{where}")
+        owner[key] = name
 
 
 def _check_same(found: Map, target: Places, grid: Grid, reference: str) -> None:
@@ -289,7 +324,7 @@ def _reader(grid: Grid) -> Callable[[Any, str], Map]:
         shape = None if grid.shape is None else list(grid.shape)
         key = (os.path.realpath(image), state.st_mtime_ns, state.st_size, affine, shape)
         found = kept(key, read, what)
-        return Map(f"{what} ({os.path.basename(image)})", found.values, found.places)
+        return Map(f"{what} ({os.path.basename(image)})", found.values, found.places, found.apart)
 
     return remembered
 
@@ -311,7 +346,8 @@ def _resampled(found: Map, grid: Grid) -> Map:
     there = np.isfinite(found.values) & (found.values != 0)
     places, values = _moved(found, grid, np.where(there, found.values, 0), "linear")
     _, share = _moved(found, grid, there.astype(np.float32), "linear")
-    return Map(found.name, np.where(share >= WHOLE, values, np.nan).astype(values.dtype), places)
+    return Map(found.name, np.where(share >= WHOLE, values, np.nan).astype(values.dtype), places,
+               found.apart)  # fmt: skip
 
 
 def _moved(found: Map, grid: Grid, values: NDArray[Any], how: str) -> tuple[Places, NDArray[Any]]:
@@ -324,10 +360,12 @@ def _moved(found: Map, grid: Grid, values: NDArray[Any], how: str) -> tuple[Plac
         np.ascontiguousarray(values.reshape(found.places.shape)), found.places.affine
     )
     affine = found.places.affine if grid.affine is None else np.asarray(grid.affine)
-    moved = resample_img(
-        image, target_affine=affine, target_shape=grid.shape, interpolation=how,
-        force_resample=True, copy_header=True,
-    )  # fmt: skip
+    with warnings.catch_warnings():  # which voxels have data is resampled to a share
+        warnings.filterwarnings("ignore", message="Resampling binary images")
+        moved = resample_img(
+            image, target_affine=affine, target_shape=grid.shape, interpolation=how,
+            force_resample=True, copy_header=True,
+        )  # fmt: skip
     data = np.asarray(moved.dataobj)
     return Places(found.places.kind, data.shape, np.asarray(moved.affine)), data.reshape(-1)
 

@@ -115,6 +115,7 @@ def joined(table: Any, labels: Sequence[str], subject: str | None) -> tuple[Tabl
             f"the table has no row of subject {missing[0]!r} in {column!r}"
             f"{suggestion(missing[0], [o for o in own if o])}"
             + (f" ({len(missing)} of {len(labels)} subjects are not there)" if missing[1:] else "")
+            + _zeros_lost(missing[0], places)
         )
     twice = [label for label, w in zip(labels, wanted, strict=True) if len(places[w]) > 1]
     if twice:
@@ -124,6 +125,14 @@ def joined(table: Any, labels: Sequence[str], subject: str | None) -> tuple[Tabl
     more = len(own) - len(take)
     notes = (f"{more} rows of the table have no images and are not used",) if more else ()
     return Table.of(rows.mapping(take)), notes
+
+
+def _zeros_lost(label: str, places: Mapping[str, Any]) -> str:
+    """Whether labels like ``01`` were read as numbers."""
+    bare = label.removeprefix(PREFIX)
+    if not (bare.isdigit() and bare.startswith("0") and str(int(bare)) in places):
+        return ""
+    return ": its labels have lost their zeros, read the column as text (dtype=str)"
 
 
 def _bare(own: Sequence[str], labels: Sequence[str]) -> bool:

@@ -15,7 +15,7 @@ from ranef.design.call import ModelArguments
 from ranef.design.specification import Specification
 from ranef.design.specify import specification_of
 from ranef.display.progress import arriving
-from ranef.errors import ConvergenceWarning, DataError, ModelError, warn
+from ranef.errors import ConvergenceWarning, DataError, ModelError, UnknownColumnError, warn
 from ranef.fields.imaging.clusters import ClusterTable, cluster_table
 from ranef.fields.imaging.gathering import Grid, stacked
 from ranef.fields.imaging.group_design import weights_of
@@ -314,6 +314,17 @@ def _warn_of(found: RepeatedFits) -> None:
         )
 
 
+def _column_of_images(formula: Any, rows: Table) -> str:
+    response = str(formula).partition("~")[0].strip().strip("`")
+    for name in (response, "map_path"):
+        if name in rows:
+            return name
+    raise UnknownColumnError(
+        f"which column holds the images is not known: neither {response!r}, the response of the "
+        "formula, nor 'map_path' is in the table; give images=, the name of that column"
+    )
+
+
 class LongitudinalModel(Parametrised):
     """A linear mixed model of repeated images at every voxel.
 
@@ -381,15 +392,16 @@ class LongitudinalModel(Parametrised):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "fit_")
 
-    def fit(self, table: Any, images: Any = "map_path") -> Self:
+    def fit(self, table: Any, images: Any = None) -> Self:
         """Read the images, and fit the model at every voxel.
 
         Parameters
         ----------
         table : DataFrame or path
             A row an image: the columns of the formula.
-        images : str, or list of images
-            The column of the table with paths, or an image for each row, in its order.
+        images : str, or list of images, optional
+            The column of the table with paths, or an image for each row, in its order. If not
+            given, the response of the formula where that is a column, else ``map_path``.
 
         Returns
         -------
@@ -397,6 +409,8 @@ class LongitudinalModel(Parametrised):
             Itself.
         """
         rows = read_table(table)
+        if images is None:
+            images = _column_of_images(self.formula, rows)
         if isinstance(images, str):
             given = list(rows.values(images))
         elif isinstance(images, list | tuple):

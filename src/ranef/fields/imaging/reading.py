@@ -31,11 +31,14 @@ class Map:
         What it is, for messages: ``"the effect of subject 'a' (a.nii.gz)"``.
     values : (N,) float32 or float64 array
     places : Places
+    apart : float
+        How far apart, in mm, two grids of one header place its voxels; 0 where they agree.
     """
 
     name: str
     values: NDArray[Any]
     places: Places
+    apart: float = 0.0
 
 
 def is_image(value: Any) -> bool:
@@ -78,7 +81,7 @@ def read_map(image: Any, what: str) -> Map:
     """
     name, opened = _opened(image, what)
     with _whole(name):
-        return Map(name, *_places_and_values(opened, name))
+        return Map(name, *_places_and_values(opened, name), _two_grids(opened))
 
 
 def read_mask(image: Any, what: str = "the mask") -> Map:
@@ -229,6 +232,24 @@ def _of_volume(image: Any, name: str) -> tuple[NDArray[Any], Places]:
         raise DataError(f"{name} has no affine: where its voxels are is not known")
     affine = np.asarray(image.affine, dtype=np.float64)
     return _numbers(image, name), Places("mgh" if mgh else "nifti", shape, affine)
+
+
+def _two_grids(image: Any) -> float:
+    """Distance of the sform's and the qform's places of a voxel; 0 below half a voxel."""
+    header: Any = getattr(image, "header", None)
+    if not (hasattr(header, "get_sform") and hasattr(header, "get_qform")):
+        return 0.0
+    (one, set_one), (other, set_other) = (
+        header.get_sform(coded=True), header.get_qform(coded=True)
+    )  # fmt: skip
+    if not (set_one and set_other) or len(image.shape) < 3:
+        return 0.0
+    ends = np.array([[*at, 1.0] for at in np.ndindex(2, 2, 2)]) * [
+        *(n - 1 for n in image.shape[:3]), 1.0
+    ]  # fmt: skip
+    apart = float(np.linalg.norm((ends @ (one - other).T)[:, :3], axis=1).max())
+    smallest = float(np.linalg.norm(one[:3, :3], axis=0).min())
+    return apart if apart > smallest / 2 else 0.0
 
 
 def _numbers(image: Any, name: str) -> NDArray[Any]:

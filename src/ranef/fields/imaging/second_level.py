@@ -226,6 +226,11 @@ class MixedEffectsSecondLevel(Parametrised):
             raise ModelError("smoothing_fwhm is positive, in mm")
         if self.target_shape is not None and self.target_affine is None:
             raise ModelError("target_shape needs target_affine")
+        for name in ("verbose", "memory_level"):
+            if not isinstance(getattr(self, name), int | np.integer):
+                raise ModelError(f"{name} is a whole number, not {getattr(self, name)!r}")
+        if not (self.memory is None or hasattr(self.memory, "cache")):
+            arguments.path(self.memory)
 
     def _design(self, labels: Sequence[str], named: bool) -> GroupDesign:
         confounds, matrix, table, column, _ = self._wanted

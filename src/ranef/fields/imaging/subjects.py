@@ -66,6 +66,8 @@ def subjects_of(
         found = _of_bids(Path(given), contrast) if not _is_feat(given) else [_feat(given, contrast)]
     elif is_table_file(given):
         found = _of_table(read_table(given), variances)
+    elif _is_path(given) and not Path(given).expanduser().exists():
+        raise FileError(f"second_level_input: there is no file or folder {str(given)!r}")
     elif _is_path(given) or hasattr(given, "dataobj"):
         found = _of_four(given, variances)
     else:
@@ -117,7 +119,8 @@ def _refuse_twice(found: list[Subject]) -> None:
             + (f" ({len(twice)} subjects are there more than once)" if len(twice) > 1 else "")
         )
     if len(found) < 2:
-        raise ModelError(f"{len(found)} subject: a group analysis needs several")
+        count = "1 subject" if found else "no subjects"
+        raise ModelError(f"{count}: a group analysis needs several")
 
 
 # --- a table

@@ -25,7 +25,7 @@ METHODS = ("reml", "ml", "dl", "he", "hs", "sj", "pm", "eb", "fe")
 DF = ("knapp-hartung-conservative", "knapp-hartung", "t", "normal")
 MOST_COLUMNS = 8
 DEPENDENT = 1e-10
-TILE = 1 << 17
+TILE = 1 << 18
 """Voxels that are fitted at a time, so that work can be shown and stopped."""
 
 
@@ -243,12 +243,8 @@ def mixed_effects(
     threads = threads_of(n_jobs)
     N = data.Y.shape[1]
     if N <= TILE:
-        return _fitted(data, how, threads)
-    parts = (
-        _fitted(replace(data, Y=np.ascontiguousarray(data.Y[:, f : f + TILE]),
-                        V=np.ascontiguousarray(data.V[:, f : f + TILE])), how, threads)
-        for f in range(0, N, TILE)
-    )  # fmt: skip
+        return _fitted(data, how, threads, 0)
+    parts = (_fitted(data, how, threads, first) for first in range(0, N, TILE))
     count = -(-N // TILE)
     return _joined(list(arriving(parts, count, "mixed effects", progress, unit=" tiles")))
 
@@ -260,12 +256,17 @@ class _How:
     outliers: bool
 
 
-def _fitted(data: Prepared, how: _How, threads: int) -> VoxelFit:
+def _fitted(data: Prepared, how: _How, threads: int, first: int) -> VoxelFit:
+    """The tile of voxels that begins with `first`."""
     name, kind = how.method, how.df
-    far = outlying(data.Y, data.V, data.Q, threads) if how.outliers else None
-    if far is not None:
-        data = replace(data, V=far.V)
-    found = _core.mixed_effects(data.Y, data.V, data.Q, "pm" if name == "eb" else name, threads)
+    far = None
+    if how.outliers:
+        tile = slice(first, first + TILE)
+        Y, V = (np.ascontiguousarray(one[:, tile]) for one in (data.Y, data.V))
+        far = outlying(Y, V, data.Q, threads)
+        data, first = replace(data, Y=Y, V=far.V), 0
+    estimator = "pm" if name == "eb" else name
+    found = _core.mixed_effects(data.Y, data.V, data.Q, estimator, threads, first, TILE)
     inverse: Floats = np.asarray(np.linalg.inv(data.R), dtype=np.float64)
     beta = inverse @ found["beta"]
     p = len(beta)
@@ -377,6 +378,8 @@ def _design(X: Any, K: int) -> tuple[Floats, Floats]:
             f"column {int(np.flatnonzero(flat)[0])} of X is determined by those before it; "
             "leave it out"
         )
+    if (design[:, 0] == design[0, 0]).all():
+        Q[:, 0] = design[0, 0] / R[0, 0]  # one number exactly: the core then has less to sum
     return np.ascontiguousarray(Q), R
 
 

@@ -17,6 +17,7 @@ from ranef.solve.optimum import MAX_EVALUATIONS, Face, FlatDirection, Optimum, P
 from ranef.solve.parametrisation import factor_entries
 from ranef.solve.structured.kept import SolvedRows, keep_solved, solved_rows
 from ranef.solve.structured.problem import StructuredProblem, structured_problem
+from ranef.solve.structured.rows import EDGE
 from ranef.solve.structured.search import Found, search
 from ranef.solve.structured.starts import residual_starts
 
@@ -46,7 +47,9 @@ ELSEWHERE_STARTS = ((0.2, 0.5), (3.0, 0.2), (1.0, -0.3), (1.0, 0.0), (0.2, -0.3)
 that begin again."""
 OTHER_RANGES = ((4.0, 0.3), (0.3, 0.3))
 """Factors of a range, and of the random effects' parameters."""
-NEAR_END = 1e-3
+LITTLE_LEFT = 1e-3
+"""Fall of the criterion from an edge to the end behind it, of a likelihood that has a bound."""
+NEAR_END, NEAR_EDGE = 1e-3, 0.02
 """A parameter that may stand at an end of its range, from which it is looked at there."""
 FEW_ROWS = 300
 """With random effects beside the structure, up to which further searches cost little."""
@@ -97,6 +100,8 @@ def fit_structured(
     if start is None and (small or not found.converged):
         found = _from_elsewhere(problem, starts, found, reml, progress)
     found = _at_ends(problem, found, reml, progress)
+    if problem.structures:
+        found = _on_edges(problem, found, reml, progress)
     if not found.converged and problem.least_pivot(found.at.theta) < DEPENDENT:
         raise _unbounded(problem)
     keep_solved(problem, found.at, reml)
@@ -113,7 +118,8 @@ def fit_structured(
         curvatures = _curvatures(rows)
         flat, elsewhere = _flat(problem, rows, curvatures, reml)
         unseen = not flat and bool(curvatures.without_digits.size)
-    if unseen and problem.least_pivot(theta) < NEARLY_DEPENDENT:
+    edge = bool(problem.rows.on_edge(problem.split(theta)[1]).any())
+    if unseen and not edge and problem.least_pivot(theta) < NEARLY_DEPENDENT:
         raise _unbounded(problem)
     optimum = Optimum(
         criterion=at.criterion,
@@ -284,6 +290,33 @@ def _at_ends(
         if better:
             found = _instead(other, found)
     return found if found.converged else _without_correlation(problem, found, reml, progress)
+
+
+def _on_edges(
+    problem: StructuredProblem, found: Found, reml: bool, progress: Progress | None
+) -> Found:
+    """Search where a correlation makes the residuals' covariance singular.
+
+    Random effects keep that of the rows definite there, and the optimum may be at such an end of
+    a range that does not hold it. It is where the criterion is as low and falls outwards.
+    """
+    f, rows = problem.n_random, problem.rows
+    for k, value, width in rows.edges:
+        here = float(found.at.theta[f + k])
+        if abs(here - value) > (NEAR_END if found.converged else NEAR_EDGE) * width:
+            continue
+        theta = found.at.theta.copy()
+        theta[f + k] = value
+        held = np.append(np.zeros(f, dtype=np.bool_), ~rows.loose(theta[f:]))
+        other = search(problem, [theta], reml, MAX_EVALUATIONS, progress, held=held)
+        if other is None or not other.converged:
+            continue
+        outwards = np.sign(value - float(rows.limits[k].mean()))
+        slope = outwards * other.at.gradient[f + k]
+        little = -slope * EDGE * width < LITTLE_LEFT
+        if slope < -MATTERS and little and other.at.criterion < found.at.criterion + MATTERS:
+            found = _instead(other, found)
+    return found
 
 
 def _without_correlation(

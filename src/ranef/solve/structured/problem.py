@@ -307,6 +307,8 @@ class StructuredProblem:
         parts, own = self.split(theta)
         if self.rows.are_outside(own):
             return False
+        if self.structures and self.rows.are_past_edges(own):
+            return False
         for structure, part in zip(self.structures, parts, strict=True):
             with np.errstate(all="ignore"):
                 psi = structure.psi(part)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ranef.covariance.between_rows import (
     ON_COORDINATES,
+    Exchangeable,
     Jet,
     Nugget,
     RowCorrelation,
@@ -34,6 +35,12 @@ NO_CORRELATION = 1e-9
 OF_STEPS = frozenset({"ar1", "hetar1", "car1", "arma"})
 """Whose parameters are of distance 1, however far apart the rows stand."""
 FIRST_ORDER = frozenset({"ar1", "car1", "ou"})
+
+EDGE = 1e-5
+"""Share of its range from an end of it at which a parameter stands for that end.
+
+Nearer to an end where R is singular, digits of the likelihood are lost as the inverse square.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +123,28 @@ class RowCovariance:
         """Ends of the range of each, (k, 2)."""
         free = np.tile([-np.inf, np.inf], (self.n_scales, 1))
         each = [part.limits for parts in self.correlations for part in parts]
-        return np.vstack([free, *each])
+        out = np.vstack([free, *each])
+        for (cut,), most in zip(self.slices, self._largest_groups, strict=False):
+            out[cut, 0] = -1.0 / max(most - 1, 1)
+        return out
+
+    @cached_property
+    def _largest_groups(self) -> list[int]:
+        """Rows of the largest group where all its pairs are correlated alike, by level of `by`.
+
+        Their one correlation is above -1 over one less than that.
+        """
+        group, by = self.term.group, self.term.by
+        alike = [len(parts) == 1 and isinstance(parts[0], Exchangeable)
+                 for parts in self.correlations]  # fmt: skip
+        if group is None or not all(alike):
+            return []
+        if by is None:
+            return [int(np.bincount(group.codes).max(initial=2))]
+        return [
+            int(np.bincount(group.codes[by.codes == level]).max(initial=2))
+            for level in range(len(self.correlations))
+        ]
 
     @cached_property
     def closed(self) -> NDArray[np.bool_]:
@@ -129,17 +157,46 @@ class RowCovariance:
         beyond = np.column_stack([theta < self.limits[:, 0], theta > self.limits[:, 1]])
         return bool(np.any(beyond | ((theta[:, None] == self.limits) & ~self.closed)))
 
+    def are_past_edges(self, theta: Floats) -> bool:
+        """Whether a parameter is so near to where R is singular that digits are lost."""
+        return any(
+            (theta[k] - value) * np.sign(value - self.limits[k].mean()) > 0
+            for k, value, _ in self.edges
+        )
+
     @cached_property
     def least_gaps(self) -> tuple[float, ...]:
         """Least distance of two successive rows of a group, by part; zero where there is none."""
         gaps = [_gaps(part, self.term) for part in self.term.parts]
         return tuple(float(each.min(initial=np.inf)) if len(each) else 0.0 for each in gaps)
 
+    @cached_property
+    def edges(self) -> list[tuple[int, float, float]]:
+        """Parameter, value and width of range at each end where the covariance is singular.
+
+        The end itself does not belong to the range; EDGE of the range beside it stands for it.
+        """
+        found = []
+        for k, side in np.argwhere(np.isfinite(self.limits) & ~self.closed).tolist():
+            width = float(self.limits[k, 1] - self.limits[k, 0])
+            if np.isfinite(width) and self.limits[k, side] != 0.0:  # at zero rows are independent
+                inwards = EDGE * width * (1.0 if side == 0 else -1.0)
+                found.append((k, float(self.limits[k, side]) + inwards, width))
+        return found
+
+    def on_edge(self, theta: Floats) -> NDArray[np.bool_]:
+        """Which parameters (k,) stand where the covariance is all but singular."""
+        out = np.zeros(self.n_parameters, dtype=np.bool_)
+        for k, value, width in self.edges:
+            out[k] |= abs(float(theta[k]) - value) <= 0.1 * EDGE * width
+        return out
+
     def loose(self, theta: Floats) -> NDArray[np.bool_]:
         """Which parameters (k,) are at no end of their range, and matter."""
         out = np.ones(self.n_parameters, dtype=np.bool_)
         for part, cut, _ in self._parts_at():
             out[cut] = part.loose(theta[cut])
+        out &= ~self.on_edge(theta)
         for cut, _ in self._without_correlation(theta):
             out[cut] = False
         return out
@@ -152,6 +209,8 @@ class RowCovariance:
             if not out and isinstance(part, Nugget) and not part.loose(theta[cut])[-1]:
                 none = theta[cut][-1] == 0.0
                 out.append(f"the nugget of {label} is {'zero' if none else 'all of the variance'}")
+        if self.on_edge(theta).any():
+            out.append(f"the covariance of {label} is singular beside the random effects")
         return tuple(dict.fromkeys(out))
 
     def fallen(self, theta: Floats, near: float) -> list[Floats]:

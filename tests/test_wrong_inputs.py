@@ -100,6 +100,44 @@ PYTHON: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda s: ranef.lmm(FORMULA, s).emmeans("Dais"),
         "mean 'Days'",
     ),
+    "double bar in two": (
+        lambda s: ranef.lmm("Reaction ~ Days + (Days | | Subject)", s),
+        "written without a blank: (x || g)",
+    ),
+    "family as R calls it": (
+        lambda s: ranef.glmm(FORMULA, s, family="binomial(logit)"),
+        "write family='binomial', link='logit'",
+    ),
+    "link by its argument": (
+        lambda s: ranef.glmm(FORMULA, s, family="poisson(link = 'log')"),
+        "write family='poisson', link='log'",
+    ),
+    "class for a family": (
+        lambda s: ranef.glmm(FORMULA, s, family=ranef.families.Poisson),
+        "not the class Poisson; call it: Poisson()",
+    ),
+    "hurdle": (
+        lambda s: ranef.glmm(FORMULA, s, family="hurdle poisson"),
+        "family='truncated_poisson' with zero='~ 1'",
+    ),
+    "level of an interval": (
+        lambda s: ranef.lmm(FORMULA, s).confint(level=0.9),
+        "mean 'conf_level'",
+    ),
+    "moderators of metafor": (
+        lambda s: ranef.meta("yi ~ 1", s, variance="vi", mods="~ year"),
+        "moderators stand in the formula",
+    ),
+    "person of a diary": (
+        lambda s: ranef.diary(s, "Reaction", "Days", id="Subject", time="Days"),
+        "mean 'person'",
+    ),
+    "Mplus for lavaan": (lambda s: ranef.sem("f BY a b c", s), "of Mplus are =~, ~ and ~~"),
+    "table of a table": (lambda s: ranef.table(s), "takes fits: one, a list, or a dict"),
+    "option of a profile": (
+        lambda s: ranef.lmm(FORMULA, s).confint(maximum=3),
+        "takes no 'maximum'",
+    ),
     "column of new rows": (
         lambda s: ranef.lmm(FORMULA, s).predict(s[["Days"]]),
         "no column 'Subject'",
@@ -174,3 +212,72 @@ def test_half_of_a_column_missing_is_counted(sleep: Any) -> None:
     said = str(ranef.lmm(FORMULA, table))
     assert "90 of 180 rows" in said or "90 rows" in said
     assert "Reaction" in said
+
+
+NAMES = {
+    "isContaminant": (ranef.metagenomics, "ranef.metagenomics.screen(counts, sheet)"),
+    "SecondLevelModel": (ranef.imaging, "ranef.imaging.MixedEffectsSecondLevel"),
+    "screem": (ranef.metagenomics, "did you mean 'screen'?"),
+    "scna": (ranef.gwas, "did you mean 'scan'?"),
+    "cAIC": (ranef, "ranef.compare(fits, focus='individual')"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_in_sub_packages(name: str) -> None:
+    module, said = NAMES[name]
+    with pytest.raises(AttributeError) as caught:
+        getattr(module, name)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cAIC", "focus='individual'"),
+        ("isSingular", "optimum.singular"),
+        ("cld", "contrasts"),
+        ("logLik", "did you mean 'loglik'?"),
+    ],
+)
+def test_names_of_fits(sleep: Any, name: str, said: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(ranef.lmm(FORMULA, sleep), name)
+    assert said in str(caught.value)
+
+
+def test_tables_of_models_take_decimals_and_the_apa(sleep: Any) -> None:
+    fit = ranef.lmm(FORMULA, sleep)
+    plain = ranef.table(fit).to_markdown()
+    apa = ranef.table(fit, digits=1, style="apa").to_markdown()
+    assert "| Days | 10.47 | 7.21 to 13.73 | < 0.0001 |" in plain
+    assert "| Days | 10.5 | 7.2 to 13.7 | < .001 |" in apa
+    assert "1755.63" in apa
+    for wrong in ({"digits": -1}, {"digits": "two"}, {"style": "vancouver"}):
+        with pytest.raises(RanefError):
+            ranef.table(fit, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("simulate", "no distribution to draw from"),
+        ("loglik", "has no likelihood"),
+        ("AIC", "fit.criteria()"),
+        ("QIC", "fit.criteria()"),
+    ],
+)
+def test_what_a_gee_has_not(name: str, said: str) -> None:
+    ohio = ranef.data.load("ohio")
+    fit = ranef.gee("resp ~ age", ohio, groups="id", family="binomial")
+    with pytest.raises(AttributeError) as caught:
+        getattr(fit, name)
+    assert said in str(caught.value)
+
+
+def test_a_mean_that_a_latent_variable_does_not_use() -> None:
+    ohio = ranef.data.load("ohio")
+    fit = ranef.glmm("resp ~ age + (1 | id)", ohio, family="binomial", quadrature=5)
+    with pytest.raises(RanefError, match="does not depend on the mean: leave mean= out"):
+        ranef.r2(fit, mean=0.2)
+    assert ranef.r2(fit, mean=0.2, method="delta").parts.residual > 0

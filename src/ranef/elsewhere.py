@@ -14,7 +14,14 @@ from typing import Any, TypeVar, cast
 
 from ranef.errors import ArgumentError, suggestion
 
-__all__ = ["argument_hint", "attribute_hint", "explained", "explained_methods", "function_hint"]
+__all__ = [
+    "argument_hint",
+    "attribute_hint",
+    "explained",
+    "explained_methods",
+    "function_hint",
+    "module_getattr",
+]
 
 Face = TypeVar("Face")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -84,6 +91,13 @@ _FUNCTIONS = {
     "lavaan": "lavaan's models are ranef.sem",
     "measeq_syntax": "semTools' measEq.syntax is ranef.invariance",
     "decontam": "contaminants are judged by ranef.metagenomics.screen",
+    "iscontaminant": "contaminants are judged by ranef.metagenomics.screen(counts, sheet)",
+    "isnotcontaminant": "what is genuine is judged by ranef.metagenomics.screen(counts, sheet)",
+    "secondlevelmodel": "nilearn's SecondLevelModel is ranef.imaging.MixedEffectsSecondLevel",
+    "non_parametric_inference": "permutations are .permutation_test(...) of a fitted "
+    "second level, or ranef.imaging.sign_flips",
+    "permuted_ols": "permutations of arrays are ranef.imaging.sign_flips",
+    "randomise": "permutations of arrays are ranef.imaging.sign_flips",
     "gemma": "genome-wide scans are ranef.gwas.scan",
 }
 
@@ -109,6 +123,25 @@ _ATTRIBUTES = {
     "to_markdown": "tables for a paper are ranef.table(fit).to_markdown()",
     "get_params": "coefficients are fit.coef; a scikit-learn estimator is ranef.sklearn.MixedModel",
     "score": "predictive scores are ranef.cross_validate(fit)",
+    "caic": "the conditional AIC is ranef.compare(fit, focus='individual')",
+    "issingular": "a fit on the boundary has fit.optimum.singular",
+    "is_singular": "a fit on the boundary has fit.optimum.singular",
+    "cld": "letters are not drawn; fit.contrasts('treatment') compares, and the arrows of "
+    "fit.emmeans('treatment').plot() do",
+    "nobs_": "rows used are fit.n_obs",
+    "drop1": "tests of each term are fit.anova()",
+    "loglik": "its model has no likelihood; those of ranef.lmm and ranef.glmm do",
+    "optimum": "nothing is maximised here that has an optimum to prove",
+    "aic": "what criteria it has are in fit.glance(); a GEE's QIC is fit.criteria()",
+    "bic": "what criteria it has are in fit.glance(); a GEE's QIC is fit.criteria()",
+    "qic": "a GEE's QIC is fit.criteria()",
+    "sigma": "standard deviations and variances are in fit.glance() and fit.tidy('variance')",
+    "theta": "standard deviations and variances are in fit.glance() and fit.tidy('variance')",
+    "tau2": "heterogeneity (tau2, I2, H2, Q) is in fit.glance()",
+    "i2": "heterogeneity (tau2, I2, H2, Q) is in fit.glance()",
+    "qe": "heterogeneity (tau2, I2, H2, Q) is in fit.glance()",
+    "simulate": "its model states no distribution to draw from; those of ranef.lmm and ranef.glmm "
+    "do",
     "fit": "it is fitted already; fit.refit(y) fits another response",
 }
 
@@ -162,7 +195,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "groups": ("groups",),
     "gxe": ("interaction",),
     "hwe": ("min_hwe",),
-    "id": ("groups",),
+    "id": ("groups", "person"),
     "info": ("min_info",),
     "inverse_normal": ("transform",),
     "iter": ("n",),
@@ -208,7 +241,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "sei": ("std_error",),
     "sims": ("n",),
     "std_err": ("covariance",),
-    "subject": ("groups",),
+    "subject": ("groups", "person", "subject"),
     "threads": ("n_jobs",),
     "trait": ("traits",),
     "transform": ("type",),
@@ -231,6 +264,17 @@ _ADVICE = {
     ("lmm", "zi"): "zero inflation belongs to counts: ranef.glmm(formula, data, family=..., "
     "zero='~ 1')",
     ("lmm", "method"): "reml=True or reml=False chooses the likelihood",
+    ("meta", "mods"): "moderators stand in the formula: 'yi ~ ablat + year'",
+    ("meta", "yi"): "the effects stand left of the formula's tilde: 'yi ~ 1'",
+    (
+        "meta",
+        "measure",
+    ): "effects are made of counts and means by ranef.effect_sizes(measure, ...)",
+    ("meta", "slab"): "names of the studies are study='column'",
+    ("meta", "test"): "the method of tests is df='knapp-hartung' or df='normal'",
+    ("meta", "random"): "further levels stand in the formula: 'yi ~ 1 + (1 | district/school)'",
+    ("diary", "id"): "did you mean 'person'?",
+    ("diary", "beep"): "did you mean 'prompt'?",
     ("lmm", "df"): "the method of degrees of freedom is asked of the fit: fit.tidy(df=...)",
     ("lmm", "conf_level"): "intervals are asked of the fit: fit.tidy(conf_level=...)",
     ("glmm", "method"): "reml=True or reml=False chooses the likelihood",
@@ -269,6 +313,17 @@ def _key(name: str) -> str:
     return name.lower().replace(".", "_").strip("_")
 
 
+def module_getattr(module: str, known: Collection[str]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a sub-package, which answers names of other packages."""
+
+    def answer(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"{module} has no attribute {name!r}")
+        raise AttributeError(f"{module} has no name {name!r}{function_hint(name, known)}")
+
+    return answer
+
+
 def function_hint(name: str, known: Collection[str]) -> str:
     """Say what a function of another package is called here.
 
@@ -291,7 +346,7 @@ def attribute_hint(name: str, known: Collection[str]) -> str:
     >>> attribute_hint("fixef", [])
     '; fixed effects are fit.coef, or fit.tidy() with their errors'
     """
-    words = _ATTRIBUTES.get(_key(name))
+    words = None if _key(name) in known else _ATTRIBUTES.get(_key(name))
     return suggestion(name, known) if words is None else f"; {words}"
 
 

@@ -14,6 +14,7 @@ Examples
 """
 
 from ranef.elsewhere import explained as _explained
+from ranef.elsewhere import module_getattr as _module_getattr
 from ranef.fields.imaging.clusters import ClusterTable
 from ranef.fields.imaging.comparing import ThreeModels
 from ranef.fields.imaging.enhancement import tfce as _tfce
@@ -52,3 +53,5 @@ __all__ = [
     "surface_neighbours",
     "tfce",
 ]
+
+__getattr__ = _module_getattr("ranef.imaging", __all__)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.api.pooling import PooledFit, pool
 from ranef.api.power_designs import like
+from ranef.design.evaluate import unknown_column
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Level, Listing
 from ranef.display.progress import counted
-from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
+from ranef.errors import DataError, LevelError, ModelError, suggestion
 from ranef.fits.linear import LinearFit
 from ranef.fits.new_rows import read_rows
 from ranef.fits.protocol import Generative, Refittable, require
@@ -401,9 +402,7 @@ def _under(frame: Any, arm: str, level: Any) -> Any:
 
 def _check_column(table: Table, argument: str, name: str) -> None:
     if name not in table.columns:
-        raise UnknownColumnError(
-            f"{argument}: no column {name!r}{suggestion(name, list(table.columns))}"
-        )
+        raise unknown_column(name, table, argument)
 
 
 def _patient(fit: LinearFit) -> str:

@@ -165,7 +165,7 @@ def family(name: str | Family, link: str | None = None, categories: int | None =
     if not isinstance(name, str):
         raise ModelError(
             "family must be a name such as 'binomial' or an object of ranef.families, "
-            f"not {type(name).__name__}"
+            f"not {_kind(name)}"
         )
     given = {} if link is None else {"link": link}
     if name == Multinomial.name:
@@ -177,8 +177,20 @@ def family(name: str | Family, link: str | None = None, categories: int | None =
     return _MAKERS[name](**given)
 
 
+def _kind(given: object) -> str:
+    """Name what was given in place of a family; of a class say that it is called."""
+    if isinstance(given, type):
+        return f"the class {given.__name__}; call it: {given.__name__}()"
+    return type(given).__name__
+
+
 def _hint(name: str) -> str:
+    called = re.fullmatch(r"\s*(\w+)\s*\(\s*(?:link\s*=\s*)?[\"']?(\w+)[\"']?\s*\)\s*", name)
+    if called is not None and called[1].lower() in FAMILIES:
+        return f"; write family={called[1].lower()!r}, link={called[2].lower()!r}"
     key = re.sub(r"[\s.-]+", "_", name.strip().lower())
+    if "hurdle" in key:
+        key = "hurdle"
     if key in _WORDS:
         return f"; {_WORDS[key]}"
     known = _ELSEWHERE.get(key)

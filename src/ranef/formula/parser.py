@@ -41,6 +41,7 @@ POWER = 10
 MEANT = {
     "~": "; a formula has one '~'",
     "=": "; write ~ between the response and the predictors",
+    "|": "; a double bar is written without a blank: (x || g)",
     ",": "; effects and their groups are parted by a bar: (x | g)",
 }
 PREFIXES = ("np.", "numpy.", "math.")

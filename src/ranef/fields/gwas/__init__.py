@@ -6,9 +6,7 @@ arrays of traits, `relationship` the matrix, `spectrum` and `profiles` hold the 
 arrays out), `engine` runs them over blocks, `results` is the answer.
 """
 
-from typing import Any
-
-from ranef.errors import suggestion
+from ranef.elsewhere import module_getattr
 from ranef.fields.gwas.arrays import from_array, read_genotypes
 from ranef.fields.gwas.components import Components
 from ranef.fields.gwas.correlation import Bivariate, bivariate
@@ -52,5 +50,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    raise AttributeError(f"ranef.gwas has no name {name!r}{suggestion(name, __all__)}")
+__getattr__ = module_getattr("ranef.gwas", __all__)

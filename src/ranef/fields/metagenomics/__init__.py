@@ -6,6 +6,7 @@ keeps what was learned for the next run. `formats`, `reading`, `sheet` and `asse
 `results` is the answer, `page` and `pictures` show it.
 """
 
+from ranef.elsewhere import module_getattr
 from ranef.fields.metagenomics.assembly import Note
 from ranef.fields.metagenomics.background import Background, Drift, load, train
 from ranef.fields.metagenomics.contrasts import Differences
@@ -29,3 +30,5 @@ __all__ = [
     "simulate",
     "train",
 ]
+
+__getattr__ = module_getattr("ranef.metagenomics", __all__)

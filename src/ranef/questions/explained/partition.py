@@ -163,6 +163,11 @@ def _distribution(
                 f"variable; {family.name} with link {link} has none"
                 + (" of finite variance" if link == "cauchit" else "")
             )
+        if mean is not None:
+            raise ModelError(
+                "the variance of a latent variable does not depend on the mean: leave mean= out, "
+                "or give method='delta'"
+            )
         return LATENT[link], "latent", None
     if isinstance(family, Cumulative):
         raise ModelError(

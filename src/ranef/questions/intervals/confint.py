@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 from ranef import arguments
+from ranef.elsewhere import argument_hint
 from ranef.errors import ModelError
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import require
@@ -79,8 +81,13 @@ def confint(
     form = "fixed" if parameters == "fixed" else "all"
     if method == "wald":
         if options:
+            name = next(iter(options))
+            hint = (
+                argument_hint("confint", name, [*signature(confint).parameters])
+                or "; profiles and bootstraps do"
+            )
             raise ModelError(
-                f"method='wald' takes no {next(iter(options))!r}; profiles and bootstraps do"
+                f"method='wald' takes no {name!r}{hint or '; profiles and bootstraps do'}"
             )
         columns = fit.wald_columns(parameters, level, df)
     elif method == "profile":

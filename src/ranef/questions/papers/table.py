@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import numpy as np
 
 from ranef import arguments
 from ranef.design.state import Coding
+from ranef.display.answer import STYLES
 from ranef.display.columns import renamed
-from ranef.display.numbers import MINUS, decimals, number, p_value
+from ranef.display.numbers import MINUS, apa_p_value, decimals, number, p_value
 from ranef.display.sheet import Block, Row, Sheet, writable
 from ranef.errors import DataError, ModelError, suggestion
 from ranef.fits.fit import Fit
@@ -175,6 +176,8 @@ def table(
     title: str | None = None,
     conf_level: float = 0.95,
     df: str | None = None,
+    digits: int | None = None,
+    style: str | None = None,
 ) -> ModelTable:
     """Put models side by side as a paper shows them.
 
@@ -200,6 +203,10 @@ def table(
     conf_level : float
     df : str, optional
         Degrees of freedom of the tests of linear models, as in ``fit.tidy``.
+    digits : int, optional
+        Decimals of estimates, errors and limits; by default as many as their errors allow.
+    style : {"apa"}, optional
+        p-values as the manual of the APA writes them.
 
     Returns
     -------
@@ -254,10 +261,16 @@ def table(
     names = arguments.mapping("labels", labels, "{'age': 'Age (years)'}")
     if title is not None and not isinstance(title, str):
         raise ModelError(f"title must be text, not {type(title).__name__}")
-    lines = tuple(_lines(fit, kept, carried, level, df) for fit in fits.values())
+    places = None if digits is None else arguments.places("digits", digits)
+    if style is not None:
+        arguments.choice("style", style, STYLES)
+    lines = tuple(
+        tuple(_rounded(line, places) for line in _lines(fit, kept, carried, level, df))
+        for fit in fits.values()
+    )
     _refuse_unknown_labels(names, fits)
     names = {**_level_labels(fits, names), **names}
-    sheet = _sheet(fits, lines, shown, names, title, carried, level, df)
+    sheet = _sheet(fits, lines, shown, names, title, carried, level, df, style)
     made = ModelTable(fits, sheet, lines)
     if target is not None:
         made.save(target)
@@ -269,7 +282,12 @@ def _named(models: Any) -> dict[str, Fit]:
     if isinstance(models, Mapping):
         fits = {str(name): fit for name, fit in models.items()}
     else:
-        given = [models] if isinstance(models, Fit) else list(_sequence("models", models))
+        if not isinstance(models, Fit | Sequence) or isinstance(models, str):
+            raise ModelError(
+                f"table() takes fits: one, a list, or a dict of names and fits; not "
+                f"{type(models).__name__}. An answer's own table is answer.to_docx(path)"
+            )
+        given = [models] if isinstance(models, Fit) else list(models)
         one = len(given) == 1
         fits = {"Model" if one else f"Model {j + 1}": fit for j, fit in enumerate(given)}
     if not fits:
@@ -468,6 +486,7 @@ def _sheet(
     carried: bool,
     level: float,
     df: str | None,
+    style: str | None,
 ) -> Sheet:
     heads = tuple(
         tuple(_head(name, fit, carried, level) for name in columns) for fit in fits.values()
@@ -478,7 +497,10 @@ def _sheet(
     for section in sections:
         keys = _merged([[x.label for x in own if x.section == section] for own in lines])
         rows = tuple(
-            Row(_renamed(key, labels), tuple(_cells(own, section, key, columns) for own in lines))
+            Row(
+                _renamed(key, labels),
+                tuple(_cells(own, section, key, columns, style) for own in lines),
+            )
             for key in keys
         )
         blocks.append(Block(section, rows))
@@ -519,7 +541,7 @@ def _head(name: str, fit: Fit, carried: bool, level: float) -> str:
 
 
 def _cells(
-    lines: Sequence[_Line], section: str, label: str, columns: Sequence[str]
+    lines: Sequence[_Line], section: str, label: str, columns: Sequence[str], style: str | None
 ) -> tuple[str, ...]:
     """Cells of one model in one row; one cell for the whole width in the block of the fit."""
     for line in lines:
@@ -528,11 +550,18 @@ def _cells(
                 return (line.words,)
             if section == FIT:
                 return (_figure(line.values["estimate"], line.places),)
-            return tuple(_cell(line, name) for name in columns)
+            return tuple(_cell(line, name, style) for name in columns)
     return ()
 
 
-def _cell(line: _Line, name: str) -> str:
+def _rounded(line: _Line, places: int | None) -> _Line:
+    """Return a line with so many decimals; those of the fit's own figures stay."""
+    if places is None or line.section == FIT:
+        return line
+    return replace(line, places=places)
+
+
+def _cell(line: _Line, name: str, style: str | None) -> str:
     values = line.values
     if name == "interval":
         low, high = (values.get(k, np.nan) for k in ("conf_low", "conf_high"))
@@ -543,7 +572,7 @@ def _cell(line: _Line, name: str) -> str:
         return f"{_figure(low, line.places)} to {_figure(high, line.places)}"
     value = np.nan if line.held and name == "std_error" else values.get(name, np.nan)
     if name == "p_value":
-        return p_value(value)
+        return apa_p_value(value) if style == "apa" else p_value(value)
     if name == "statistic":
         return _figure(value, 2)
     if name == "df":

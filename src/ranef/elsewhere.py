@@ -212,6 +212,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "missingness": ("max_missing",),
     "model": ("formula", "fit"),
     "mult": ("adjust",),
+    "n": ("n_perm",),
     "n_agq": ("quadrature",),
     "n_boot": ("n",),
     "n_cores": ("n_jobs",),

@@ -290,7 +290,10 @@ class Trial:
         table = Table.of(data)
         node = response_of(read_formula(fit.formula)).bare
         if not isinstance(node, Name):
-            raise ModelError(f"impute() draws a column, and {node.printed!r} is made of one")
+            raise ModelError(
+                f"impute() draws the values of a column, and {node.printed!r} is made of one: "
+                "add it to the table as a column"
+            )
         columns = {name: table.column(name).values() for name in table.columns}
         frame = data if isinstance(data, pd.DataFrame) else pd.DataFrame(columns)
         own = _rows(fit, frame)

@@ -10,6 +10,7 @@ from typing import Any
 from ranef import arguments
 from ranef.api.fitting import glmm, lmm
 from ranef.display.progress import Tally, counted
+from ranef.elsewhere import explained
 from ranef.errors import ModelError, suggestion
 from ranef.fits.mixed import MixedFit
 from ranef.questions.selection.compare import CRITERIA, compare, criterion_of
@@ -287,7 +288,7 @@ def _fitter(family: Any, model: dict[str, Any]) -> Callable[[str, Any], MixedFit
 
     def fit(formula: str, table: Any) -> MixedFit:
         if family is None:
-            return lmm(formula, table, progress=False, **model)
-        return glmm(formula, table, family=family, progress=False, **model)
+            return explained(lmm)(formula, table, progress=False, **model)
+        return explained(glmm)(formula, table, family=family, progress=False, **model)
 
     return fit

@@ -41,7 +41,6 @@ POWER = 10
 MEANT = {
     "~": "; a formula has one '~'",
     "=": "; write ~ between the response and the predictors",
-    "|": "; a double bar is written without a blank: (x || g)",
     ",": "; effects and their groups are parted by a bar: (x | g)",
 }
 PREFIXES = ("np.", "numpy.", "math.")
@@ -132,7 +131,11 @@ class _Parser:
         if self.here.kind == "end":
             return self.error("the formula ends too early")
         if self.here.kind == "operator":
-            return self.error(f"unexpected {self.here.value!r}{MEANT.get(self.here.value, '')}")
+            hint = MEANT.get(self.here.value, "")
+            before = self.tokens[self.index - 1] if self.index else self.here
+            if self.here.value == "|" == before.value:
+                hint = "; a double bar is written without a blank: (x || g)"
+            return self.error(f"unexpected {self.here.value!r}{hint}")
         before = self.tokens[self.index - 1] if self.index else self.here
         hint = ""
         if before.kind == self.here.kind == "name":

@@ -124,7 +124,8 @@ def _text(path: Path) -> Any:
         separator = max((";", ",", "\t"), key=first.count)
         return pd.read_csv(path, sep=separator, encoding="utf-8-sig", low_memory=False)
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise FileError(f"{path.name} is no table of text: {error}") from None
+        reason = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise FileError(f"{path.name} is no table of text: {reason}") from None
 
 
 def _mpath(table: Any) -> Any:

@@ -425,7 +425,7 @@ def _nights(clock: Clock, before: Rows, day_starts: float) -> int:
 
 def names(what: str, value: str | Sequence[str]) -> tuple[str, ...]:
     """Read one name or several."""
-    found = (value,) if isinstance(value, str) else tuple(value)
+    found = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
     for name in found:
         if not isinstance(name, str):
             raise ModelError(f"{what} takes names of columns, not {name!r}")

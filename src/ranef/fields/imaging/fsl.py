@@ -82,10 +82,12 @@ def _matrix(place: Path, rows: list[str], header: dict[str, str]) -> Any:
     try:
         values = [[float(one) for one in row.split()] for row in rows]
     except ValueError as error:
-        raise FileError(f"{str(place)!r} holds what is no number: {error}") from None
+        word = str(error).rpartition(": ")[2]
+        raise FileError(f"{str(place)!r} holds {word}, which is no number") from None
     widths = {len(row) for row in values}
     if len(widths) != 1:
-        raise FileError(f"{str(place)!r}: its rows have {sorted(widths)} numbers")
+        told = " and ".join(map(str, sorted(widths)))
+        raise FileError(f"{str(place)!r}: its rows have {told} numbers; each has one a column")
     matrix = np.array(values)
     counts = {"NumWaves": matrix.shape[1], "NumPoints": len(matrix), "NumContrasts": len(matrix)}
     for name, count in counts.items():

@@ -137,7 +137,9 @@ class VoxelFit:
         """
         c = np.asarray(weights, dtype=np.float64)
         if c.shape != (self.p,) or not np.isfinite(c).all() or not c.any():
-            raise ModelError(f"a contrast has {self.p} finite weights that are not all zero")
+            raise ModelError(
+                f"a contrast has {self.p} weights, one a column of X, finite and not all zero"
+            )
         effect = c @ self.beta
         variance = _quadratic(self._bread, c) * self._scale
         with np.errstate(divide="ignore", invalid="ignore"):

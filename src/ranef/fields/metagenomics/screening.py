@@ -50,7 +50,7 @@ def prior_of(given: Any) -> Prior:
     if given is None:
         return Prior()
     if isinstance(given, Prior):
-        return given
+        given = vars(given)
     values = arguments.mapping("prior", given, "{'prevalence': 0.01}")
     known = tuple(Prior.__dataclass_fields__)
     for name, value in values.items():

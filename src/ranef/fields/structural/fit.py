@@ -31,6 +31,7 @@ from ranef.fields.structural.words import (
     OPERATIONS,
     method_words,
 )
+from ranef.formula.labels import count_text
 
 __all__ = ["StructuralModelFit"]
 
@@ -290,7 +291,9 @@ class StructuralModelFit(Questions, StructuralFit):
         wanted = arguments.count("level", level)
         model = self.estimate.model
         if wanted > model.levels:
-            raise ModelError(f"the model has {model.levels} level(s); it has no level {wanted}")
+            raise ModelError(
+                f"the model has {count_text(model.levels, 'level')}; it has no level {wanted}"
+            )
         errors = arguments.flag("se", se)
         found = factor_scores(self.estimate, wanted)
         names = list(dict.fromkeys(n for one in found for n in one.names))

@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import ModelError, shortened, suggestion
+from ranef.errors import ModelError, suggestion
 from ranef.fields.structural.syntax import Constraint, Statement, Syntax, merged
+from ranef.formula.labels import list_text
 
 __all__ = ["CLASSES", "BlockNames", "Defaults", "Parameter", "ParameterTable", "parameter_table"]
 
@@ -285,7 +286,7 @@ def _group_place(name: str, groups: Sequence[str], named: Sequence[str]) -> int:
         return int(name) - 1
     raise ModelError(
         f"the model's 'group: {name}' is none of the data's{suggestion(name, groups)}; they are "
-        f"{shortened(', '.join(groups), 200)}"
+        f"{list_text(list(groups), 8)}"
     )
 
 

@@ -26,6 +26,7 @@ from ranef.fields.structural.model import Model, Request
 from ranef.fields.structural.parameters import CLASSES
 from ranef.fields.structural.reading import MISSING, read_values
 from ranef.fields.structural.syntax import Syntax, read_syntax
+from ranef.formula.labels import count_text
 from ranef.solve.resources import available_cores
 from ranef.tables import Table
 from ranef.tables.origin import Origin
@@ -286,7 +287,9 @@ def _check(model: Model) -> None:
         for k, level in enumerate(group.data.levels):
             if level.units < 2:
                 name = request.cluster[k]
-                raise DataError(f"{name!r} has {level.units} unit(s); levels need at least two")
+                raise DataError(
+                    f"{name!r} has {count_text(level.units, 'unit')}; levels need at least two"
+                )
         values, names = group.data.y, group.coordinates.y
         spread = np.nanmax(values, axis=0) - np.nanmin(values, axis=0) if len(values) else []
         for name, width in zip(names, spread, strict=True):

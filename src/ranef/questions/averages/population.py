@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,9 +176,9 @@ def _predictors(fit: Fit, variable: Any) -> tuple[str, ...]:
 def _names(what: str, value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
-    names = (value,) if isinstance(value, str) else tuple(value)
+    names = (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
     if not all(isinstance(name, str) for name in names):
-        raise ModelError(f"{what} must be names of columns")
+        raise ModelError(f"{what} must be names of columns, not {value!r}")
     return names
 
 

@@ -48,7 +48,9 @@ def predict(
     level = arguments.conf_level(conf_level)
     parts = [Table.of(fit.predict(new, conf_level=level, **question)) for fit in fits]
     if "category" in parts[0]:
-        raise ModelError("averages over models of categories come without conf_level")
+        raise ModelError(
+            "averages over models of categories come without intervals: leave conf_level out"
+        )
     values = np.stack([part.numeric("estimate") for part in parts])
     errors = np.stack([part.numeric("std_error") for part in parts])
     mean, error = combined(values, errors, weights)

@@ -422,7 +422,7 @@ def _equations(
         if fit.family != fits[0].family:
             raise ModelError(
                 f"{names[0]} and {name} have different families, whose quasi-likelihoods have "
-                "different constants"
+                "different constants: QIC does not compare them"
             )
     base = fits[0].parts["conditional"].X
     one_mean = all(same_values(fit.parts["conditional"].X, base) for fit in fits)

@@ -262,7 +262,7 @@ class _Work:
 def _names(fixed: Any) -> tuple[str, ...]:
     if isinstance(fixed, str):
         return (fixed,)
-    if not all(isinstance(name, str) for name in fixed):
+    if not isinstance(fixed, Sequence) or not all(isinstance(name, str) for name in fixed):
         raise ModelError("fixed holds names of fixed-effects terms, such as fixed=['Days']")
     return tuple(fixed)
 

@@ -125,7 +125,7 @@ IMAGES = {
         lambda: flips(contrast=[0.0]),
         "finite weights that are not all zero",
     ),
-    "a contrast too long": (lambda: voxels().contrast([1.0, 2.0]), "finite weights"),
+    "a contrast too long": (lambda: voxels().contrast([1.0, 2.0]), "weights, one a column of X"),
     "clusters without neighbours": (
         lambda: flips(cluster_p=0.01),
         "clusters need neighbours|neighbours",
@@ -161,7 +161,7 @@ def test_images_say_what_is_wrong(what):
 def test_designs_of_fsl_say_what_is_wrong(tmp_path):
     for text, said in (
         ("1 2\n3 4\n", "no line /Matrix"),
-        ("/NumWaves 2\n/Matrix\n1 a\n", "what is no number"),
+        ("/NumWaves 2\n/Matrix\n1 a\n", "which is no number"),
         ("/NumWaves 2\n/Matrix\n1 2\n3\n", "its rows have"),
     ):
         (tmp_path / "design.mat").write_text(text, "utf-8")

@@ -15,7 +15,7 @@ from ranef import arguments
 from ranef.api.power_designs import Maker, Parameters, makers
 from ranef.design.state import Coding
 from ranef.display.progress import arriving
-from ranef.errors import DataError, ModelError, RanefError, RanefWarning, suggestion
+from ranef.errors import DataError, Interrupted, ModelError, RanefError, RanefWarning, suggestion
 from ranef.fits.mixed import MixedFit
 from ranef.models.records import CONDITIONAL
 from ranef.questions.power.answer import Power, Study
@@ -163,12 +163,36 @@ def power(
             run = _Run(maker, tuple(tests.values()), alpha, count)
             what = ", ".join(f"{name} {value}" for name, value in at.items()) or "power"
             parts = in_threads(run, list(enumerate(seeds.tolist())), jobs)
-            done = list(arriving(parts, count, what, progress, size=lambda part: len(part[0])))
-            rejected = np.concatenate([values for values, _ in done])
-            reasons = tuple(reason for _, found in done for reason in found)
-            if np.isnan(rejected).all():
-                raise ModelError(f"every simulated study failed; the first: {reasons[0]}")
-            studies.append(Study(at, maker.rows, rejected, reasons))
+            done: list[tuple[Floats, list[str]]] = []
+            try:
+                done.extend(arriving(parts, count, what, progress, size=lambda p: len(p[0])))
+            except KeyboardInterrupt:
+                if done:
+                    studies.append(_study(at, maker.rows, done))
+                if not studies:
+                    raise
+                drawn = sum(len(one.rejected) for one in studies)
+                raise Interrupted(
+                    f"power interrupted after {drawn:,} of {count * len(grid):,} simulated "
+                    "studies; this exception holds them as .partial",
+                    _answer(model, studies, names, alpha, level),
+                ) from None
+            studies.append(_study(at, maker.rows, done))
+    return _answer(model, studies, names, alpha, level)
+
+
+def _study(at: dict[str, Any], rows: int, done: list[tuple[Floats, list[str]]]) -> Study:
+    """Put the simulations of one design together."""
+    rejected = np.concatenate([values for values, _ in done])
+    reasons = tuple(reason for _, found in done for reason in found)
+    if np.isnan(rejected).all():
+        raise ModelError(f"every simulated study failed; the first: {reasons[0]}")
+    return Study(at, rows, rejected, reasons)
+
+
+def _answer(
+    model: Any, studies: list[Study], names: tuple[str, ...], alpha: float, level: float
+) -> Power:
     formula = model if isinstance(model, str) else model.formula
     return Power(tuple(studies), names, float(alpha), level, f"Power: {formula}", "pandas")
 

@@ -22,6 +22,7 @@ from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Label, Listing, Written
 from ranef.display.files import write_atomically
 from ranef.display.numbers import count as counted
+from ranef.display.progress import Ticker
 from ranef.elsewhere import explained, explained_methods
 from ranef.errors import FileError, ModelError
 from ranef.fields.metagenomics import pictures
@@ -368,6 +369,7 @@ def train(
     prior: Any = None,
     version: str = "1",
     n_jobs: int | None = None,
+    progress: bool | None = None,
 ) -> Background:
     """Learn contamination from finished runs, to be used for later ones.
 
@@ -377,6 +379,8 @@ def train(
         As of `screen`.
     version : str
         Name of this state of the laboratory's reagents.
+    progress : bool, optional
+        A bar, also None where somebody looks and it lasts longer than a second.
 
     Examples
     --------
@@ -390,8 +394,11 @@ def train(
         raise ModelError(f"version must be text such as '2025-01', not {version!r}")
     found, _, made = prepared(counts, samples, controls, batch, run, exposure, taxa)
     jobs = available_cores(n_jobs)
-    made, fitted = learned(made, prior_of(prior), jobs)
-    results = run_results(made.arrays, fitted, jobs)
+    own = prior_of(prior)
+    with Ticker(4, "training", progress) as tick:
+        made, fitted = learned(made, own, jobs, lambda _: tick(1))
+        results = run_results(made.arrays, fitted, jobs)
+        tick(1)
     source = SOURCES[int(np.bincount(made.exposures.source).argmax())]
     n = made.arrays
     classes = np.maximum(results.joined("classes"), SMALLEST_CLASS)

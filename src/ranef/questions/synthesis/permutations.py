@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from ranef import _core, arguments
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Label, Listing, PValue, Significant
+from ranef.display.progress import arriving
 from ranef.errors import ModelError
 from ranef.questions.synthesis.asked import independent, spread_of
+from ranef.solve.resources import available_memory
 from ranef.solve.synthesis.between import between
 from ranef.solve.synthesis.studies import Studies
 
@@ -26,6 +28,9 @@ Floats = NDArray[np.float64]
 MOST = 2**21
 """Flips or permutations that are all made on request."""
 BATCH = 4096
+SLOW_BATCH = 256
+ARRAYS = 4
+"""Arrays of the size of all permutations that exist at once."""
 COLUMNS = 4
 CLOSE = 1e-9
 
@@ -82,7 +87,12 @@ class PermutationTest(Answer):
 
 
 def permutation_test(
-    fit: Any, *, exact: bool = False, n: int = 10_000, rng: Any = None
+    fit: Any,
+    *,
+    exact: bool = False,
+    n: int = 10_000,
+    rng: Any = None,
+    progress: bool | None = None,
 ) -> PermutationTest:
     """Test the mean effect by flips of signs, moderators by permutations of their rows.
 
@@ -96,6 +106,8 @@ def permutation_test(
     n : int
         Otherwise so many at random, the observed one among them.
     rng : int or Generator, optional
+    progress : bool, optional
+        A bar, also None where somebody looks and it lasts longer than a second.
 
     Returns
     -------
@@ -128,11 +140,11 @@ def permutation_test(
     observed = fit.hypotheses()
     if names == ("(Intercept)",):
         rows, complete = _signs(model.data.n, whole, count, generator)
-        drawn = _flipped(model.data, model.method, rows, spread_of(fit))
+        drawn = _flipped(model.data, model.method, rows, spread_of(fit), progress)
         kind = "signs"
     elif "(Intercept)" in names:
         orders, complete = _orders(model.data.n, whole, count, generator)
-        drawn = _permuted(model.data, model.method, orders, spread_of(fit))
+        drawn = _permuted(model.data, model.method, orders, spread_of(fit), progress)
         kind = "rows"
     else:
         raise ModelError(
@@ -155,6 +167,7 @@ def _signs(n: int, exact: bool, count: int, rng: np.random.Generator) -> tuple[F
     if exact or every <= count:
         bits = (np.arange(every)[:, None] >> np.arange(n)) & 1
         return np.asarray(1.0 - 2.0 * bits, dtype=np.float64), True
+    _check_memory(count, n)
     signs = np.asarray(1.0 - 2.0 * rng.integers(0, 2, (count, n)), dtype=np.float64)
     signs[0] = 1.0
     return signs, False
@@ -168,32 +181,61 @@ def _orders(
         raise ModelError(f"{n} studies have {n}! permutations; give n= instead of exact=True")
     if exact or every <= count:
         return np.array(list(permutations(range(n))), dtype=np.intp), True
-    orders = np.array([rng.permutation(n) for _ in range(count)], dtype=np.intp)
+    _check_memory(count, n)
+    orders = np.tile(np.arange(n, dtype=np.intp), (count, 1))
+    rng.permuted(orders, axis=1, out=orders)
     orders[0] = np.arange(n)
     return orders, False
 
 
-def _flipped(studies: Studies, method: str, signs: Floats, spread: tuple[bool, bool]) -> Floats:
+def _check_memory(count: int, n: int) -> None:
+    """Refuse, before anything is drawn, what would not fit."""
+    need, free = ARRAYS * 8 * count * n, available_memory()
+    if free is not None and need > free:
+        raise ModelError(
+            f"{count:,} permutations of {n:,} studies need about {need / 2**30:.1f} GiB, and "
+            f"{free / 2**30:.1f} GiB are free; take a smaller n"
+        )
+
+
+def _flipped(
+    studies: Studies, method: str, signs: Floats, spread: tuple[bool, bool], progress: bool | None
+) -> Floats:
     """Statistics (F, 1) of the mean effect with flipped signs."""
     y, v = (studies.y * signs).T, np.broadcast_to(studies.v[:, None], signs.T.shape)
-    return _statistics(y, v, studies.X, method, spread)
+    return _statistics(y, v, studies.X, method, spread, progress)
 
 
 def _permuted(
-    studies: Studies, method: str, orders: NDArray[np.intp], spread: tuple[bool, bool]
+    studies: Studies,
+    method: str,
+    orders: NDArray[np.intp],
+    spread: tuple[bool, bool],
+    progress: bool | None,
 ) -> Floats:
     """Statistics (F, p) of effects and variances in other orders."""
-    return _statistics(studies.y[orders].T, studies.v[orders].T, studies.X, method, spread)
+    y, v = studies.y[orders].T, studies.v[orders].T
+    return _statistics(y, v, studies.X, method, spread, progress)
 
 
-def _statistics(y: Floats, v: Floats, X: Floats, method: str, spread: tuple[bool, bool]) -> Floats:
+def _statistics(
+    y: Floats,
+    v: Floats,
+    X: Floats,
+    method: str,
+    spread: tuple[bool, bool],
+    progress: bool | None,
+) -> Floats:
     """Statistics (F, p) of F data sets (n, F) of one design."""
-    parts = range(0, y.shape[1], BATCH)
-    solve = _core_statistics if X.shape[1] <= COLUMNS else _plain_statistics
-    return np.vstack(
-        list(_each(solve, [(y[:, i : i + BATCH], v[:, i : i + BATCH]) for i in parts], X, method,
-                   spread))
+    in_core = X.shape[1] <= COLUMNS
+    step = BATCH if in_core else SLOW_BATCH
+    solve = _core_statistics if in_core else _plain_statistics
+    parts = [(y[:, i : i + step], v[:, i : i + step]) for i in range(0, y.shape[1], step)]
+    done = arriving(
+        _each(solve, parts, X, method, spread), y.shape[1], "permuting", progress,
+        unit=" permutations", size=len,
     )  # fmt: skip
+    return np.vstack(list(done))
 
 
 def _each(

@@ -95,6 +95,15 @@ def test_numbers_are_read_as_their_locale_writes_them(
     assert len(said) == 2  # of the two columns in which digits are grouped
 
 
+@pytest.mark.parametrize("values", [[-1, 2, -30], [-0.5, 2.25, 3.0], [-1022.5, 812.0, 1059.0]])
+def test_a_minus_as_printers_set_it_is_a_sign(values: list[float]) -> None:
+    """U+2212 made categories of a column of numbers, without a word."""
+    table = pd.DataFrame({"g": ["a", "\u2212", "\u22125 mg"], "x": [f"{v:,}" for v in values]})
+    found, _ = read(table.to_csv(index=False, sep=";").replace("-", "\u2212"))
+    assert found["x"] == values
+    assert found["g"] == ["a", "\u2212", "\u22125 mg"]
+
+
 def test_one_column_decides_for_the_others() -> None:
     # without 'p' nothing says what the point is; with it the comma is the decimal mark
     table = "g;days;p\na;812;0,5\nb;1.059;1,5\n"

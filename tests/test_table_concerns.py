@@ -41,6 +41,11 @@ FORMS: dict[str, tuple[Callable[[float], str], str]] = {
     "Swiss thousands": (lambda v: f"{1000 + v:,.0f}".replace(",", "'"), "numbers as text"),
     "euros": (lambda v: f"{v:.2f} \u20ac".replace(".", ","), "sums of money as text"),
     "dollars": (lambda v: f"${1000 + v:,.0f}", "sums of money as text"),
+    "dash for the sign": (lambda v: f"\u2212{v:.1f}", "numbers as text"),
+    "comma and exponent": (lambda v: f"{v:.1f}E+02".replace(".", ","), "numbers as text"),
+    "per mille": (lambda v: f"{v:.0f}\u2030", "percentages as text"),
+    "francs": (lambda v: f"CHF {v:.2f}", "sums of money as text"),
+    "English date": (lambda v: f"{int(v) + 1} Jan 2024", "dates as text"),
     "ISO date": (lambda v: f"2024-01-{int(v) + 1:02d}", "dates as text"),
     "moment": (lambda v: f"2024-01-{int(v) + 1:02d}T12:00:00Z", "dates as text"),
     "German date": (lambda v: f"{int(v) + 1}.1.2024", "dates as text"),
@@ -113,6 +118,8 @@ def test_categories_said_to_be_such_are_taken(form: str) -> None:
     ["1", "2", "3"], ["a", "b", "c"], ["1.2.3", "1.2.4", "1.3.0"], ["0-5", "5-10", "10-15"],
     ["08:00", "12:00", "20:00"], ["1,2,3", "1,2", "4"], ["day 1", "day 2", "day 3"],
     ["+", "-", "0"], ["10mg", "20mg", "40mg"], ["1/2", "1/4", "3/4"],
+    ["\u2212", "+", "\u2212\u2212"],
+    ["EUR", "USD", "CHF"], ["Jan", "Feb", "Mar"], ["1.2.10", "1.2.11", "1.2.9"],
 ])  # fmt: skip
 def test_words_and_codes_stay_categories(texts: list[str]) -> None:
     data = SLEEP.assign(f=np.array(texts)[np.arange(180) % 3])
@@ -120,7 +127,16 @@ def test_words_and_codes_stay_categories(texts: list[str]) -> None:
 
 
 def test_looks() -> None:
-    looks = {"1.022": "number", "1e5": "number", "1 022,5": "decimal comma", "5%": "percentage"}
+    looks = {
+        "1.022": "number", "1e5": "number", "1 022,5": "decimal comma", "5%": "percentage",
+        "1,5E+02": "decimal comma", "5\u2030": "percentage",
+        "1\u2009022": "number in groups of digits",
+        "\u22122.5": "number with a dash for its sign",
+        "\u20133": "number with a dash for its sign",
+        "3 Jan 2024": "date", "January 3, 2024": "date", "03-Feb-24": "date", "31.12.24": "date",
+        "2.5 EUR": "sum of money", "CHF 1'200.50": "sum of money", "\u2013": None, "May": None,
+        "1.2.10": None, "Jan 3": None, "EUR": None, "\u2212": None,
+    }  # fmt: skip
     assert {text: look_of(text) for text in looks} == looks
     assert look_of("x" * 10_000) is None
 

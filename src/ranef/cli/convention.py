@@ -20,6 +20,7 @@ SIGN, EXPONENT = "[+-]?", "([eE][+-]?[0-9]+)?"
 WHOLE = f"^{SIGN}[0-9]+$"
 SCIENTIFIC = f"^{SIGN}[0-9]+[eE][+-]?[0-9]+$"
 BEYOND = f"^{SIGN}([iI][nN][fF]([iI][nN][iI][tT][yY])?)$"
+MINUS = "\u2212"
 TRUTH = "^(True|TRUE|true|False|FALSE|false)$"
 CODE = "^0[0-9]+$"
 OTHER = {".": ",", ",": "."}
@@ -112,9 +113,12 @@ class Look:
         self.name = name
         self.place = place
         self._had: dict[str, Any] = {}
-        self.written = pc.utf8_trim_whitespace(
+        written = pc.utf8_trim_whitespace(
             pa.array(column, from_pandas=True).cast(pa.large_string())
         )
+        if pc.any(pc.match_substring(written, MINUS)).as_py():
+            written = pc.replace_substring_regex(written, f"^{MINUS}([0-9.,])", r"-\1")
+        self.written = written
 
     @cached_property
     def distinct(self) -> Any:

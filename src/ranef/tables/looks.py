@@ -8,15 +8,20 @@ from typing import Any
 
 __all__ = ["look_of", "plain_form", "reads_as_number", "two_numbers", "unit_of"]
 
-DECIMAL_COMMA = re.compile(r"[+-]?(\d+,\d+|\d{1,3}([. ]\d{3})+(,\d+)?)")
-GROUPED = re.compile(r"[+-]?\d{1,3}([,'\u2019\u00a0\u202f ]\d{3})+(\.\d+)?")
-PERCENT = re.compile(r"[+-]?\d+([.,]\d+)?\s?%")
-CURRENCY, AMOUNT = "[$\u20ac\u00a3\u00a5]", r"[+-]?\d[\d.,' ]*"
+DECIMAL_COMMA = re.compile(r"[+-]?(\d+,\d+([eE][+-]?\d+)?|\d{1,3}([. ]\d{3})+(,\d+)?)")
+GROUPED = re.compile(r"[+-]?\d{1,3}([,'\u2019\u00a0\u2009\u202f ]\d{3})+(\.\d+)?")
+PERCENT = re.compile(r"[+-]?\d+([.,]\d+)?\s?[%\u2030]")
+CURRENCY, AMOUNT = "([$\u20ac\u00a3\u00a5]|CHF|EUR|GBP|JPY|USD)", r"[+-]?\d[\d.,' ]*"
+DASHED = re.compile(r"[\u2212\u2013\ufe63\uff0d](\d+([.,]\d+)?|[.,]\d+)([eE][+-]?\d+)?")
 MONEY = re.compile(rf"[+-]?{CURRENCY}\s?{AMOUNT}|{AMOUNT}\s?{CURRENCY}")
 TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?"
+MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 DATE = re.compile(
     rf"(\d{{4}}-\d{{1,2}}-\d{{1,2}}|\d{{4}}/\d{{1,2}}/\d{{1,2}}|\d{{1,2}}/\d{{1,2}}/(\d{{4}}|\d{{2}})"
-    rf"|\d{{1,2}}\.\d{{1,2}}\.\d{{4}}){TIME}"
+    rf"|\d{{1,2}}\.\d{{1,2}}\.\d{{4}}|\d{{2}}\.\d{{2}}\.\d{{2}}"
+    rf"|\d{{1,2}}[- .]{{1,2}}{MONTH}[- .,]{{1,2}}(\d{{4}}|\d{{2}})"
+    rf"|{MONTH} \d{{1,2}},? \d{{4}}){TIME}",
+    re.IGNORECASE,
 )
 UNIT = re.compile(r"[+-]?\d+(?:[.,]\d+)?\s*([^\W\d_]{1,6}(?:/[^\W\d_]{1,6})?)")
 ONE = r"[+-]?\d+(?:[.,]\d+)?"
@@ -51,6 +56,7 @@ def look_of(value: Any) -> str | None:
     patterns = {
         "decimal comma": DECIMAL_COMMA,
         "number in groups of digits": GROUPED,
+        "number with a dash for its sign": DASHED,
         "percentage": PERCENT,
         "date": DATE,
         "sum of money": MONEY,

@@ -82,7 +82,8 @@ class ClusterTable(Answer):
     def sentences(self) -> tuple[str, ...]:
         if not len(self):
             return (f"No voxel lies beyond the height ({self.words}).",)
-        return (f"{len(self)} clusters beyond |z| = {self.height:.3f}.",)
+        count = "1 cluster" if len(self) == 1 else f"{len(self)} clusters"
+        return (f"{count} beyond |z| = {self.height:.3f}.",)
 
 
 def cluster_table(

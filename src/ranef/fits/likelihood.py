@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,43 @@ from ranef.inference.undetermined import masked
 from ranef.models.records import Estimate
 from ranef.solve.optimum import Optimum
 
-__all__ = ["LikelihoodFit"]
+__all__ = ["InformationCriteria", "LikelihoodFit"]
 
 
-class LikelihoodFit(Fit):
+class InformationCriteria:
+    """What follows from a fit's log-likelihood, its parameters and its rows.
+
+    For a class on `Fit` that has `loglik`, `deviance` and `df_model`.
+    """
+
+    if TYPE_CHECKING:
+
+        @property
+        def loglik(self) -> float: ...
+        @property
+        def deviance(self) -> float: ...
+        @property
+        def df_model(self) -> int: ...
+        @property
+        def n_obs(self) -> int: ...
+
+    @property
+    def llf(self) -> float:
+        """Log-likelihood by its name in statsmodels, as `loglik`."""
+        return self.loglik
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, deviance + 2 df_model."""
+        return self.deviance + 2.0 * self.df_model
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion, deviance + log(n) df_model, n the number of rows."""
+        return self.deviance + math.log(self.n_obs) * self.df_model
+
+
+class LikelihoodFit(InformationCriteria, Fit):
     """A fit that maximised a (restricted) likelihood."""
 
     estimate: Estimate
@@ -24,11 +58,6 @@ class LikelihoodFit(Fit):
     def loglik(self) -> float:
         """The (restricted) log-likelihood at the optimum, all constants included."""
         return self.estimate.loglik
-
-    @property
-    def llf(self) -> float:
-        """Log-likelihood by its name in statsmodels, as `loglik`."""
-        return self.loglik
 
     @property
     def deviance(self) -> float:
@@ -42,17 +71,16 @@ class LikelihoodFit(Fit):
 
     @property
     def aic(self) -> float:
-        """Akaike's criterion, deviance + 2 df_model."""
-        if self._is_pseudo:
-            return math.nan
-        return self.deviance + 2.0 * self.df_model
+        """Akaike's criterion, deviance + 2 df_model; NaN of a pseudo-likelihood."""
+        return math.nan if self._is_pseudo else super().aic
 
     @property
     def bic(self) -> float:
-        """Schwarz's criterion, deviance + log(n) df_model, n the number of rows."""
-        if self._is_pseudo:
-            return math.nan
-        return self.deviance + math.log(self.n_obs) * self.df_model
+        """Schwarz's criterion, deviance + log(n) df_model, n the number of rows.
+
+        NaN of a pseudo-likelihood.
+        """
+        return math.nan if self._is_pseudo else super().bic
 
     @property
     def _is_pseudo(self) -> bool:

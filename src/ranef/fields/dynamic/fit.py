@@ -28,6 +28,7 @@ from ranef.fields.dynamic.resampling import redrawn, refitted, responses
 from ranef.fields.dynamic.targets import own_targets, targets_of
 from ranef.fields.dynamic.words import DynamicDescription
 from ranef.fits.fit import Fit
+from ranef.fits.likelihood import InformationCriteria
 from ranef.fits.protocol import Estimand
 from ranef.inference.coefficients.functions import Knowledge
 from ranef.inference.coefficients.parameter_list import ModelParameter
@@ -85,7 +86,7 @@ class DynamicOptimum:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DynamicModelFit(Questions, Fit):
+class DynamicModelFit(Questions, InformationCriteria, Fit):
     """A fitted dynamic model; `ranef.dynamic` makes one.
 
     Attributes
@@ -183,8 +184,6 @@ class DynamicModelFit(Questions, Fit):
         """The log-likelihood, all constants included."""
         return self.estimate.end.loglik
 
-    llf = loglik
-
     @property
     def deviance(self) -> float:
         """Minus twice `loglik`."""
@@ -194,16 +193,6 @@ class DynamicModelFit(Questions, Fit):
     def df_model(self) -> int:
         """Number of parameters."""
         return self.estimate.layout.size
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion."""
-        return self.deviance + 2.0 * self.df_model
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's criterion, n the number of rows."""
-        return self.deviance + float(np.log(self.n_obs)) * self.df_model
 
     @cached_property
     def optimum(self) -> DynamicOptimum:

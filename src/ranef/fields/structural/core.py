@@ -29,6 +29,7 @@ from ranef.fields.structural.words import (
     StructuralDescription,
 )
 from ranef.fits.fit import Fit
+from ranef.fits.likelihood import InformationCriteria
 from ranef.fits.protocol import Estimand
 from ranef.inference.coefficients.functions import Knowledge
 from ranef.inference.coefficients.wald import wald
@@ -87,7 +88,7 @@ class StructuralOptimum:
 NUMBERS = ("estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 
 
-class StructuralFit(Fit):
+class StructuralFit(InformationCriteria, Fit):
     """What a fit knows of its parameters.
 
     Attributes
@@ -186,8 +187,6 @@ class StructuralFit(Fit):
         """The log-likelihood, conditional on covariates that are held at their own moments."""
         return self.estimate.loglik
 
-    llf = loglik
-
     @property
     def deviance(self) -> float:
         """Minus twice `loglik`."""
@@ -197,16 +196,6 @@ class StructuralFit(Fit):
     def df_model(self) -> int:
         """Number of free parameters."""
         return self.estimate.df_model
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion."""
-        return self.deviance + 2.0 * self.df_model
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's criterion, n the number of rows."""
-        return self.deviance + float(np.log(self.n_obs)) * self.df_model
 
     @cached_property
     def optimum(self) -> StructuralOptimum:

@@ -98,6 +98,7 @@ bench: $(STAMPS)/package
 	$(RUN)/python -m benchmarks
 	$(RUN)/python -m benchmarks.imaging
 	$(RUN)/python -m benchmarks.gwas
+	$(RUN)/python -m benchmarks.gwas_paths build/gwas_paths
 	$(RUN)/python -m benchmarks.metagenomics
 	$(RUN)/python -m benchmarks.structural
 

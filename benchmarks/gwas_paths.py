@@ -1,9 +1,10 @@
 """Power and errors of the exact and the two-step path: ``python -m benchmarks.gwas_paths FOLDER``.
 
-3,000 samples in families of four from two populations at 20,000 variants on ten chromosomes, and
-six traits: half of the variance polygenic or by twenty variants of one percent each, all of
-it on chromosomes 1 to 7. Chromosomes 8 to 10 show errors of the first kind, the twenty variants
-power. A run that was stopped goes on from the parts in FOLDER; CPU seconds are summed over runs.
+2,000 samples in families of four from two populations at 12,000 variants on ten chromosomes, and
+six traits: half of the variance polygenic or by twenty variants of 1.5% each, all of it on
+chromosomes 1 to 7, beside a difference between the populations. Chromosomes 8 to 10 show errors of
+the first kind, the twenty variants power. A run that was stopped goes on from the parts in FOLDER;
+CPU seconds are summed over runs.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ import pandas as pd
 from ranef import gwas
 from ranef.fields.gwas.genotypes import Chosen
 
-N, M, CHROMOSOMES, SILENT, TRAITS, CAUSAL = 3000, 20_000, 10, 3, 6, 20
+N, M, CHROMOSOMES, SILENT, TRAITS, CAUSAL = 2000, 12_000, 10, 3, 6, 20
+EFFECT, PIECE = 0.015, 1200
 LEVELS = (1e-2, 1e-3, 1e-4)
 PATHS: dict[str, Any] = {
-    "exact": "loco", "two steps": gwas.two_step(cut=0.15), "least squares": None,
+    "exact": "loco", "two steps": gwas.two_step(cut=0.15),
+    "two steps, two components": gwas.two_step(cut=0.15), "least squares": None,
+    "least squares, two components": None,
 }  # fmt: skip
 
 
@@ -40,27 +44,28 @@ def made() -> tuple[gwas.Study, pd.DataFrame, dict[str, np.ndarray]]:
     effects = rng.normal(size=(TRAITS, active))
     causal = {f"t{k}": np.sort(rng.choice(active, CAUSAL, replace=False)) for k in range(TRAITS)}
     polygenic, strong = np.zeros((TRAITS, N)), np.zeros((TRAITS, N))
-    for start in range(0, active, 2000):
-        block = source.read(start, start + 2000)
-        rows = np.arange(2000)
+    for start in range(0, active, PIECE):
+        block = source.read(start, start + PIECE)
+        rows = np.arange(PIECE)
         x = block.coded(rows, chosen, block.tally(chosen, "additive"), centred=True, single=False)
         x /= np.maximum(x.std(axis=1), 1e-9)[:, None]
-        polygenic += effects[:, start : start + 2000] @ x
+        polygenic += effects[:, start : start + PIECE] @ x
         for k in range(TRAITS):
             mine = causal[f"t{k}"]
-            strong[k] += x[mine[(mine >= start) & (mine < start + 2000)] - start].sum(axis=0)
+            strong[k] += x[mine[(mine >= start) & (mine < start + PIECE)] - start].sum(axis=0)
     for k in range(TRAITS):
-        part = polygenic[k] / polygenic[k].std() * np.sqrt(0.5 - 0.01 * CAUSAL)
+        part = polygenic[k] / polygenic[k].std() * np.sqrt(0.5 - EFFECT * CAUSAL)
         region = 0.3 * (table["population"] == "2").to_numpy(float)
         noise = rng.normal(size=N) * np.sqrt(0.5)
-        table[f"t{k}"] = part + strong[k] * 0.1 + region + noise
+        table[f"t{k}"] = part + strong[k] * np.sqrt(EFFECT) + region + noise
     return study, table, causal
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     study, table, causal = made()
+    table = table.merge(gwas.pca(study.genotypes, n=2).tidy(), on=["FID", "IID"])
     silent = np.arange(M) >= M * (CHROMOSOMES - SILENT) // CHROMOSOMES
     rows = []
     for name, relationship in PATHS.items():
@@ -69,8 +74,9 @@ def main() -> None:
         start = time.process_time()
         try:
             scan = gwas.scan(
-                "~ sex + age", study.genotypes, table, traits=list(causal), n_jobs=1,
-                relationship=relationship, resume=folder / f"{name.replace(' ', '-')}.parts",
+                "~ sex + age" + (" + PC1 + PC2" if "components" in name else ""),
+                study.genotypes, table, traits=list(causal), n_jobs=1, relationship=relationship,
+                resume=folder / f"{name.replace(' ', '-')}.parts",
             )  # fmt: skip
         finally:
             spent += time.process_time() - start

@@ -504,7 +504,7 @@ class Scan(Answer):
         if self.relationship == "two-step":
             return (
                 f"{start} Ridge predictions without the tested chromosome, and close kin (two "
-                f"steps); {words.variants}."
+                f"steps); {words.variants}. Populations belong into the covariates (gwas.pca)."
             )
         return (
             f"{start} {words.related} with a {self.relationship} relationship matrix; "

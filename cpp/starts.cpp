@@ -384,6 +384,11 @@ std::vector<Vector> by_itself(Criterion& criterion, const Blocks& blocks, const 
     return out;
 }
 
+// Points of the grid that the work allows.
+double points(const Blocks& blocks) {
+    return std::min<double>(most_points, most_operations / operations(blocks) / 2);
+}
+
 // Searches from several starts, as many as the work allows; keeps the best optimum in `best`.
 class Starts {
   public:
@@ -499,9 +504,7 @@ void Starts::from_exchanges() {
 }
 
 bool Starts::run() {
-    const double points = std::min<double>(most_points, evaluations_ / 2);
-    if (points < least_points) return false;
-    evaluate_grid(points);
+    evaluate_grid(points(blocks_));
     const size_t least = best_.faces.empty() && along_.size() <= 3 ? 1 : few_starts;
     from_grid(least, 1, most_starts);
     if (!best_.faces.empty() || disagree()) from_other_correlations();
@@ -551,7 +554,9 @@ bool search_elsewhere(const LinearProblem& problem, bool several, const SearchOp
         criterion.use(problem.response);
         return search_valleys(criterion, profile, problem.response, options, best);
     }
-    return several && problem.blocks.parameters > 0 && Starts(problem, quiet, best).run();
+    // a criterion of its own takes as much memory as the search's
+    return several && problem.blocks.parameters > 0 && points(problem.blocks) >= least_points &&
+           Starts(problem, quiet, best).run();
 }
 
 } // namespace ranef

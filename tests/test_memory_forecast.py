@@ -40,16 +40,32 @@ FITS = {
     "glmm, kernel": """ranef.glmm("c ~ x + kernel(1 | g, K)", table, family="poisson",
                                   kernels={"K": K}, progress=False)""",
 }
+LARGER = """
+n = 60_000
+large = pd.DataFrame({{"y": rng.normal(size=n), "c": rng.integers(0, 400, n).astype(str),
+                      "g": rng.integers(0, 1500, n)}})
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("name", FITS)
 def test_the_forecast_of_a_kernel_is_what_is_taken(name):
+    # what does not grow with the square of the levels stands beside it
+    assert 0.7 < forecast_beside_peak(FITS[name]) < 1.15
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_forecast_of_many_categories_is_what_is_taken():
+    """Copies of the rows, and squares of the fixed effects."""
+    fit = 'ranef.lmm("y ~ c + (1 | g)", large, progress=False)'
+    assert 0.7 < forecast_beside_peak(fit, LARGER) < 1.3
+
+
+def forecast_beside_peak(fit: str, tables: str = "") -> float:
+    code = CODE.replace("seen = {{}}", tables + "seen = {{}}").format(fit=fit)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CODE.format(fit=FITS[name])],
-        capture_output=True, text=True, timeout=600,
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=600,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    # what does not grow with the square of the levels stands beside it
-    assert 0.7 < float(done.stdout) < 1.15
+    return float(done.stdout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -36,8 +36,8 @@ MOST_BESIDE = 2_500_000
 SPARSE_FLOP, SPARSE_VALUE, DENSE_VALUE = 2.5, 40.0, 8.0
 """Costs, in operations of a large product: of an operation among supernodes, and of touching a
 value of a sparse and of a dense tail. Measured."""
-
-
+SQUARES_OF_FIXED = 45
+"""Matrices of fixed by fixed effects that are held at once: sums by parts of the rows, measured."""
 ITERATIVE_COLUMNS, ITERATIVE_STEPS = 40, 40
 """Right-hand sides of an iterative evaluation, and steps of conjugate gradients of each."""
 
@@ -163,11 +163,25 @@ def choose_layout(spec: Grouped, path: str | None = None) -> tuple[tuple[Block, 
         return blocks, _iterative_layout(spec, blocks)
     candidates = _candidates(spec, blocks, path)
     if path is None:
-        return blocks, min(candidates, key=lambda layout: layout.flops)
+        chosen = min(candidates, key=lambda layout: layout.flops)
+        return blocks, _with_rows(spec, blocks, chosen)
     for layout in candidates:
         if layout.path == path:
-            return blocks, layout
+            return blocks, _with_rows(spec, blocks, layout)
     raise ModelError(f"path {path!r} does not fit this design: {_why_not(path, blocks)}")
+
+
+def _with_rows(spec: Grouped, blocks: tuple[Block, ...], layout: Layout) -> Layout:
+    """Add the core's own copies of the rows, and the squares of the fixed effects.
+
+    Cross-products of the fixed effects are summed by parts of the rows, each in a place of its own.
+    """
+    if not blocks:
+        return layout
+    n, p = len(blocks[0].factor.codes), spec.p
+    each = 3 * sum(block.size for block in blocks) + 4 * len(blocks) + 8
+    held = 8.0 * n * each + 8.0 * SQUARES_OF_FIXED * p * p
+    return replace(layout, bytes=layout.bytes + int(held))
 
 
 def cheapest_path(spec: Grouped) -> str:

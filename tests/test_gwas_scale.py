@@ -59,6 +59,21 @@ def test_kin_are_the_large_values_of_the_matrix(study, kin, monkeypatch):
     assert "pairs with a relationship of at least 0.2" in str(kin)
 
 
+def test_kin_that_few_variants_find_are_measured_by_all(study):
+    """By 400 of 3,000 variants chance reaches 0.15 among strangers; by all of them 0.06."""
+    K = gwas.grm(study.genotypes, alpha=-1)
+    found = gwas.sparse_grm(study.genotypes, cut=0.12, max_variants=400)
+    assert found.n_variants == K.n_variants
+    sought = np.triu(K.matrix, 1)
+    kept = np.triu(found.matrix.toarray(), 1)
+    np.testing.assert_allclose(kept[kept > 0], sought[kept > 0], atol=1e-5)
+    np.testing.assert_allclose(found.matrix.diagonal(), np.diag(K.matrix), atol=1e-5)
+    # nobody but kin is left, in families of four, and all sibs and parents are found
+    assert kept[kept > 0].min() >= 0.12
+    assert max(len(members[0]) for members in blocks_of(found.matrix)) == 4
+    assert (sought > 0.35).sum() == ((sought > 0.35) & (kept > 0)).sum() > 60
+
+
 def test_families_are_blocks(kin):
     blocks = blocks_of(kin.matrix)
     assert sum(b.size for b in blocks) == 240

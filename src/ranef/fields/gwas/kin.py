@@ -44,10 +44,14 @@ Floats = NDArray[np.float64]
 
 CUT = 0.05
 MOST_VARIANTS = 20_000
+MOST_REFINED = 200_000
+"""Variants by which pairs are sought, and by which those that are found are measured."""
 TILE = 4096
 PIECE = 2048
 FEWEST_VARIANTS = 1000
 BYTES_OF_DOSAGES = 2e9
+REFINED_AT_ONCE = 512
+PAIRS_AT_ONCE = 4096
 
 
 @explained_methods
@@ -189,10 +193,10 @@ def sparse_grm(
     genotypes : path or Genotypes
     cut : float
         Relationships below it are zero; of the standardised matrix, in which first-degree kin
-        have 0.5. With fewer variants than some 10,000, or populations apart, chance goes beyond
-        0.05: raise it.
+        have 0.5. With fewer variants than some 10,000 chance goes beyond 0.05: raise it.
     max_variants : int
-        Variants that are looked at, evenly along the file.
+        Variants by which pairs are sought, evenly along the file. Where there are more, the pairs
+        that are found are measured again by up to 200,000, and those below the cut left out.
     min_maf, max_missing, n_jobs, memory, progress
         As in `grm`.
 
@@ -226,7 +230,8 @@ def sparse_memory(source: Genotypes, most: int, jobs: int) -> float:
     n, m = len(source.samples), len(source.variants)
     held = 0.25 * n * min(most, m) if source.calls else min(4.0 * n * m, BYTES_OF_DOSAGES)
     side = min(TILE, n)
-    return held + jobs * 4.0 * side * (2.0 * side + 4.0 * PIECE)
+    refined = 4.0 * n * REFINED_AT_ONCE * 2.0 if m > most else 0.0
+    return held + max(jobs * 4.0 * side * (2.0 * side + 4.0 * PIECE), refined)
 
 
 def sparse_of(
@@ -238,7 +243,12 @@ def sparse_of(
     jobs: int,
     shown: bool | None = False,
 ) -> SparseRelationship:
-    """Sum products of standardised variants tile by tile of samples, and keep what is large."""
+    """Sum products of standardised variants tile by tile of samples, and keep what is large.
+
+    Where the file has more variants than are sought by, pairs that are found are measured by up to
+    `MOST_REFINED` of them: in a population of several ancestries many pairs lie near the cut, and
+    chance would connect strangers to blocks of thousands.
+    """
     from scipy.sparse import coo_array
 
     pieces, m = _pieces(source, chosen, most, limits)
@@ -257,18 +267,57 @@ def sparse_of(
         tiles = in_threads(tile, pairs, jobs)
         bar = arriving(tiles, len(pairs), "close kin", shown, unit=" tiles of samples")
         for i, j, found in bar:
-            rows += [i, j[i != j]]
-            columns += [j, i[i != j]]
-            values += [found, found[i != j]]
-    where = (np.concatenate(rows), np.concatenate(columns))
-    matrix = coo_array((np.concatenate(values), where), shape=(n, n)).tocsr()
+            rows.append(i)
+            columns.append(j)
+            values.append(found)
+    i, j, found = np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
+    if np.count_nonzero(source.variants.kinds == "diploid") > most:
+        found, m = _measured(source, chosen, i, j, limits, shown)
+        kept = (i == j) | (found >= cut)
+        i, j, found = i[kept], j[kept], found[kept]
+    off = i != j
+    where = (np.concatenate([i, j[off]]), np.concatenate([j, i[off]]))
+    matrix = coo_array((np.concatenate([found, found[off]]), where), shape=(n, n)).tocsr()
     fid, iid = (
         tuple(names[k] for k in chosen.places) for names in (source.samples.fid, source.samples.iid)
     )
     return SparseRelationship(matrix, fid, iid, m, cut, "pandas")
 
 
+def _measured(
+    source: Genotypes, chosen: Chosen, i: Rows, j: Rows, limits: Limits, shown: bool | None
+) -> tuple[Floats, int]:
+    """Relationships of pairs of samples, (P,), by up to `MOST_REFINED` variants; their number."""
+    candidates = _evenly(np.flatnonzero(source.variants.kinds == "diploid"), MOST_REFINED)
+    starts = range(0, len(candidates), REFINED_AT_ONCE)
+    total, m = np.zeros(len(i)), 0
+    for k in arriving(
+        starts, len(starts), "kin that were found", shown, unit=" blocks of variants"
+    ):
+        piece = _piece(source, chosen, candidates[k : k + REFINED_AT_ONCE], limits)
+        m += len(piece[2])
+        everyone = np.arange(len(chosen))
+        for x, _ in _standardised([piece], chosen, everyone, everyone):
+            by_sample = np.ascontiguousarray(x.T)
+            for p in range(0, len(i), PAIRS_AT_ONCE):
+                some = slice(p, p + PAIRS_AT_ONCE)
+                total[some] += np.einsum("pm,pm->p", by_sample[i[some]], by_sample[j[some]])
+    return total / max(m, 1), m
+
+
 Piece = tuple[Block, Tally, Rows]
+
+
+def _evenly(candidates: Rows, most: int) -> Rows:
+    if len(candidates) <= most:
+        return candidates
+    return candidates[np.linspace(0, len(candidates) - 1, most).astype(np.intp)]
+
+
+def _piece(source: Genotypes, chosen: Chosen, variants: Rows, limits: Limits) -> Piece:
+    block = source.take(variants)
+    tally = block.tally(chosen, "additive")
+    return block, tally, np.flatnonzero((judge(tally, limits) == OK) & (tally.levels > 1))
 
 
 def _pieces(
@@ -278,16 +327,12 @@ def _pieces(
     candidates = np.flatnonzero(source.variants.kinds == "diploid")
     if not source.calls:
         most = min(most, max(FEWEST_VARIANTS, int(BYTES_OF_DOSAGES / (4 * len(source.samples)))))
-    if len(candidates) > most:
-        candidates = candidates[np.linspace(0, len(candidates) - 1, most).astype(np.intp)]
-    pieces, m = [], 0
-    for k in range(0, len(candidates), PIECE):
-        block = source.take(candidates[k : k + PIECE])
-        tally = block.tally(chosen, "additive")
-        good = np.flatnonzero((judge(tally, limits) == OK) & (tally.levels > 1))
-        pieces.append((block, tally, good))
-        m += len(good)
-    return pieces, m
+    candidates = _evenly(candidates, most)
+    pieces = [
+        _piece(source, chosen, candidates[k : k + PIECE], limits)
+        for k in range(0, len(candidates), PIECE)
+    ]
+    return pieces, sum(len(good) for _, _, good in pieces)
 
 
 def _tile(

@@ -25,6 +25,7 @@ from ranef.cli.delimited import Dialect, read_delimited
 from ranef.cli.main import main
 from ranef.cli.reading import Reading, read_table
 from ranef.errors import DataError, FileError
+from ranef.tables import Table
 
 Ran = tuple[int, str, str]
 
@@ -263,7 +264,7 @@ IDS = [None, 2**53, 2**53 + 1, 2**63 - 1, -(2**60) - 1, -(2**60), 7]
 
 def levels_read(source: Path, **reading: Any) -> list[Any]:
     data = read_table(str(source), Reading(**reading)).data
-    return ranef.tables.Table.of(data).codes("g")[1]
+    return Table.of(data).codes("g")[1]
 
 
 @pytest.mark.parametrize("factors", [(), ("g",)])

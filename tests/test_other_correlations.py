@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from agreement import Agree
+from scipy.special import gammaln
 
 import ranef
 
@@ -74,3 +75,41 @@ def test_a_range_without_end_has_derivatives() -> None:
         theta = np.array([1.0, 1e200])
         assert np.isfinite(one.derivatives(theta)).all()
         assert np.isfinite(one.second_derivatives(theta)).all()
+
+
+@pytest.mark.parametrize("seed", [1, 40])
+def test_a_gaussian_kernel_of_counts_proved_at_zero_has_no_lower_point(seed: int) -> None:
+    """Laplace's criterion by dense algebra on a grid of standard deviations, ranges and means."""
+    levels, times = 8, np.arange(6.0)
+    distance = np.subtract.outer(times, times) ** 2
+    one, many = np.eye(6), np.arange(8).repeat(6)
+    rng = np.random.default_rng(seed)
+    wave = np.exp(-distance / 2.25) * 0.05 + 1e-9 * one
+    u = rng.multivariate_normal(np.zeros(6), wave, size=levels)
+    y = rng.poisson(np.exp(0.7 + u.ravel()))
+    table = pd.DataFrame({"g": many, "t": np.tile(times, levels), "y": y})
+    fit = ranef.glmm("y ~ 1 + gau(t | g)", table, family="poisson")
+    assert fit.optimum.converged
+    assert fit.tidy("variance")["estimate"][0] == 0
+    Y = y.reshape(levels, 6)
+
+    def loglik(b: float, sd: float, reach: float) -> float:
+        K = sd**2 * (np.exp(-distance / reach**2) + 1e-8 * one)
+        inverse, u = np.linalg.inv(K), np.zeros((levels, 6))
+        for _ in range(60):
+            mu = np.exp(b + u)
+            H = inverse + mu[:, :, None] * one
+            step = np.linalg.solve(H, (mu - Y + u @ inverse)[:, :, None])[:, :, 0]
+            u = u - step / max(1.0, np.abs(step).max())
+        mu = np.exp(b + u)
+        determinant = np.linalg.slogdet(one + mu[:, :, None] * K)[1].sum()
+        prior = np.einsum("ki,ij,kj", u, inverse, u)
+        return float((Y * (b + u) - mu - gammaln(Y + 1)).sum() - 0.5 * (prior + determinant))
+
+    highest = max(
+        loglik(np.log(y.mean()) - sd**2 / 2 + moved, sd, reach)
+        for sd in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+        for reach in (0.3, 1.0, 2.0, 5.0, 20.0)
+        for moved in (-0.05, 0.0, 0.05)
+    )
+    assert highest < fit.loglik + 1e-6

@@ -5,9 +5,11 @@ Scripts that make reference values are run by hand, with packages of their own.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from agreement import Agree, agreement
@@ -43,14 +45,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
     root, own = Path(ranef.__file__).parent, RanefError.__init__
 
-    def noting(self: RanefError, *args: object) -> None:
-        frame = sys._getframe(1)
+    def noting_place(frame: FrameType) -> None:
         place = Path(frame.f_code.co_filename)
         if place.is_relative_to(root):
             MADE.add(f"{place.relative_to(root).as_posix()}:{frame.f_lineno}")
+
+    def noting(self: RanefError, *args: object) -> None:
+        noting_place(sys._getframe(1))
         own(self, *args)
 
+    def noting_of_options(self: argparse.ArgumentTypeError, *args: object) -> None:
+        noting_place(sys._getframe(1))
+        Exception.__init__(self, *args)
+
     RanefError.__init__ = noting  # type: ignore[method-assign]
+    argparse.ArgumentTypeError.__init__ = noting_of_options  # type: ignore[method-assign]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

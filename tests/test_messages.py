@@ -38,6 +38,19 @@ def test_messages_are_sentences_of_one_style(catalogue):
     assert wrong == []
 
 
+def test_too_many_unprovoked_messages_fail(catalogue, tmp_path, monkeypatch, capsys):
+    every = list(catalogue["messages"]())
+    places = "\n".join(f"{one.place}:{one.first}" for one in every[2:])
+    (tmp_path / "1.txt").write_text(places, "utf-8")
+    call = ["messages.py", "--provoked", str(tmp_path), "--at-most"]
+    monkeypatch.setattr("sys.argv", [*call, "2"])
+    catalogue["main"]()
+    assert f"{len(every) - 2} of {len(every)}" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", [*call, "1"])
+    with pytest.raises(SystemExit, match="2 messages are provoked by no test, 1 may be"):
+        catalogue["main"]()
+
+
 def test_what_no_test_provoked_is_listed(catalogue, tmp_path):
     every = list(catalogue["messages"]())
     (tmp_path / "1.txt").write_text(

@@ -2,7 +2,8 @@
 
 ``python tools/messages.py`` writes the catalogue as the page of the documentation: the errors by
 room, each message as the source has it, what varies in ``{}``. With ``--provoked FOLDER``, where
-``pytest --messages FOLDER`` left the places that raised, it lists the errors that no test provoked.
+``pytest --messages FOLDER`` left the places that raised, it lists the errors that no test provoked,
+and with ``--at-most N`` fails where they are more (lower N where tests are added).
 """
 
 from __future__ import annotations
@@ -147,7 +148,9 @@ def main() -> None:
     """Print the catalogue, or what no test provoked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--provoked", type=Path, metavar="FOLDER")
-    folder = parser.parse_args().provoked
+    parser.add_argument("--at-most", type=int, metavar="N", help="fail where more are left")
+    given = parser.parse_args()
+    folder, most = given.provoked, given.at_most
     if folder is None:
         print(catalogue())
         return
@@ -155,6 +158,8 @@ def main() -> None:
     for one in left:
         print(f"{one.place}:{one.first}: {one.kind}: {' '.join(one.words.split())[:110]}")
     print(f"{len(every) - len(left)} of {len(every)} messages were provoked")
+    if most is not None and len(left) > most:
+        raise SystemExit(f"{len(left)} messages are provoked by no test, {most} may be: add tests")
 
 
 if __name__ == "__main__":

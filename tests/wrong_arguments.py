@@ -430,7 +430,7 @@ def called(known: list[Entry]) -> set[str]:
     return {behind.get(e.call) or getattr(e.call, "__qualname__", e.call.__name__) for e in known}
 
 
-def main(seed: int, count: int) -> None:
+def main(seed: int, count: int, each: bool = True) -> None:
     if not SANITIZED:
         import resource
 
@@ -441,7 +441,7 @@ def main(seed: int, count: int) -> None:
     for entry in known:
         if entry.right:
             entry.call(**entry.arguments)
-    for entry in known:
+    for entry in known if each else []:
         for name, value in entry.arguments.items():
             for k, wrong in enumerate(instead_of(value)):
                 attempt(entry, f"{name} {k}", {**entry.arguments, name: wrong})

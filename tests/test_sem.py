@@ -24,6 +24,7 @@ from ranef.errors import (
     RanefError,
     UnknownColumnError,
 )
+from ranef.fields.structural.measures import rmsea_interval
 from ranef.fields.structural.mplus import read_mplus
 from ranef.fields.structural.syntax import read_syntax
 from ranef.report import html
@@ -459,6 +460,21 @@ def test_units_of_each_variable_do_not_matter(rows, fit, sizes):
     assert again.measures["chisq"] == pytest.approx(fit.measures["chisq"], abs=1e-5)
     first, second = (f.tidy("free").statistic for f in (fit, again))
     np.testing.assert_allclose(second, first, rtol=1e-4)
+
+
+def test_units_too_far_apart_for_one_matrix_are_told(rows):
+    far = rows.assign(st1=rows.st1 * 1e5, st2=rows.st2 * 1e-5)
+    with pytest.raises(DataError, match=r"'st1' .* and 'st2' .* times apart"):
+        ranef.sem(TWO, far, cluster="person")
+    near = ranef.sem(TWO, rows.assign(st1=rows.st1 * 1e4, st2=rows.st2 * 1e-4), cluster="person")
+    assert near.optimum.message == "optimum proved"
+
+
+def test_statistics_beyond_their_distribution_have_no_interval():
+    assert np.isnan(rmsea_interval(1e150, 4, 100.0, 1)).all()
+    assert np.isnan(rmsea_interval(float("nan"), 4, 100.0, 1)).all()
+    low, high = rmsea_interval(20.0, 4, 100.0, 1)
+    assert 0 < low < np.sqrt(16 / 400) < high
 
 
 def test_a_column_of_one_value_and_arguments_of_others_are_refused(rows):

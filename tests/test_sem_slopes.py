@@ -288,3 +288,20 @@ def test_slopes_of_latent_variables_are_of_two_levels(data):
     text = MODEL + "level: 3\n  y ~~ y\n"
     with pytest.raises(ModelError, match="models of 3 levels"):
         ranef.sem(text, data, cluster=["unit", "top"])
+
+
+def test_more_slopes_of_latent_variables_than_are_integrated_over_are_refused(data):
+    data = data.assign(
+        **{f"v{k}": data["y"] * 0 + np.arange(len(data)) % (k + 2) for k in range(4)}
+    )
+    latent = "".join(
+        f'  l{k} =~ 1*v{k}\n  v{k} ~~ 0*v{k}\n  y ~ rv("s{k}")*l{k}\n' for k in range(4)
+    )
+    text = (
+        "level: 1\n"
+        + latent
+        + "level: 2\n  y ~~ y\n"
+        + "".join(f"  s{k} ~~ s{k}\n" for k in range(4))
+    )
+    with pytest.raises(ModelError, match="at most 3 are integrated over"):
+        ranef.sem(text, data, cluster="unit")

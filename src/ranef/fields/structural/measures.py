@@ -52,16 +52,20 @@ def rmsea_interval(chisq: float, df: int, n: float, groups: int) -> tuple[float,
     from scipy import optimize
 
     def bound(p: float) -> float:
+        """The centre at which the statistic has the probability p; NaN beyond the function."""
+
         def gap(centre: float) -> float:
             if centre > 0:
                 return float(special.chndtr(chisq, df, centre)) - p
             return float(special.chdtr(df, chisq)) - p
 
-        if gap(0.0) < 0:
-            return 0.0
+        if not gap(0.0) >= 0:
+            return 0.0 if gap(0.0) < 0 else NAN
         high = max(4 * chisq, 4.0)
         while gap(high) > 0 and high < 1e9:
             high *= 2
+        if not gap(high) <= 0:
+            return NAN
         return float(optimize.brentq(gap, 0.0, high, xtol=1e-10))
 
     low, high = (float(np.sqrt(bound(p) / (n * df) * groups)) for p in (0.95, 0.05))

@@ -103,7 +103,7 @@ def modifications(estimate: Estimate) -> list[Modification]:
             continue
         change = float(score[at]) / left
         tests.append(
-            Modification(row, float(score[at]) ** 2 / left, change, change * _unit(row, known))
+            Modification(row, float(score[at]) * change, change, change * _unit(row, known))
         )
     return sorted(tests, key=lambda t: -t.index)
 

@@ -98,6 +98,12 @@ class QuadratureProblem(GroupProblem):
         self.column = np.array([at[r.rhs] for r in rows], dtype=np.intp)
         self.which = np.array([self.names.index(str(r.slope)) for r in rows], dtype=np.intp)
         self.effects = np.array([second.index(n) for n in self.names], dtype=np.intp)
+        if len(self.names) > max(COARSE):
+            raise ModelError(
+                f"{len(self.names)} slopes of latent variables are random "
+                f"({', '.join(self.names)}): at most {max(COARSE)} are integrated over; leave rv() "
+                "out of the others"
+            )
         self.nodes = nodes
         self.grid: Grid | None = None
         self.placed = 0

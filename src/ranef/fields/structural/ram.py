@@ -171,7 +171,9 @@ class Ram:
 
 
 def smallest_correlated(S: Floats) -> float:
-    """Smallest eigenvalue of a symmetric matrix, scaled to a unit diagonal."""
+    """Smallest eigenvalue of a symmetric matrix, scaled to a unit diagonal; -inf without any."""
+    if not np.isfinite(S).all():
+        return -np.inf
     root = np.sqrt(np.abs(np.diag(S)))
     root = np.where(root > 0, root, 1.0)
     return float(np.linalg.eigvalsh(S / np.outer(root, root))[0]) if len(S) else 0.0

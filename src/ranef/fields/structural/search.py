@@ -235,12 +235,12 @@ class _State:
         """Newton steps with the observed information; False where it is not definite."""
         for _ in range(POLISH):
             self.H = self.search.hessian(self.x)
-            if not np.isfinite(self.H).all():
+            found = _spectrum(self.H)
+            if found is None:
                 self.message = UNBOUNDED
                 self.decrement = np.inf
                 return True
-            root = np.sqrt(np.maximum(np.abs(np.diag(self.H)), 1e-300))
-            values, vectors = np.linalg.eigh(self.H / np.outer(root, root))
+            root, values, vectors = found
             self.smallest = float(values[0])
             clear = np.maximum(np.abs(values), 1e-8)
             inside = vectors.T @ (self.g / root)
@@ -316,12 +316,26 @@ class _State:
         )  # fmt: skip
 
 
+def _spectrum(M: Floats, least: float = 1e-300) -> tuple[Floats, Floats, Floats] | None:
+    """Scale, eigenvalues and eigenvectors of a matrix of unit diagonal; None without any."""
+    if not np.isfinite(M).all():
+        return None
+    root = np.sqrt(np.maximum(np.abs(np.diag(M)), least))
+    try:
+        values, vectors = np.linalg.eigh(M / np.outer(root, root))
+    except np.linalg.LinAlgError:
+        return None
+    return root, values, vectors
+
+
 def _positive(M: Floats) -> Floats:
     """Return a positive definite matrix: eigenvalues of the scaled one in absolute value."""
     if not np.isfinite(M).all():
         return np.eye(len(M)) * max(float(np.nanmax(np.abs(np.diag(M)), initial=1.0)), 1.0)
-    root = np.sqrt(np.maximum(np.abs(np.diag(M)), 1e-12 * max(float(np.abs(M).max()), 1e-300)))
-    values, vectors = np.linalg.eigh(M / np.outer(root, root))
+    found = _spectrum(M, 1e-12 * max(float(np.abs(M).max()), 1e-300))
+    if found is None:
+        return np.diag(np.maximum(np.abs(np.diag(M)), 1.0))
+    root, values, vectors = found
     values = np.maximum(np.abs(values), 1e-6)
     return np.asarray((vectors * values) @ vectors.T * np.outer(root, root))
 

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.errors import (
@@ -37,6 +38,8 @@ ESTIMATORS = ("ML", "MLR", "MLM")
 INFORMATION = ("default", "expected", "observed")
 BOUNDS = ("pos_var",)
 MOST_NODES = 501
+FARTHEST = 1e9
+"""Ratio of standard deviations of indicators above which their matrix has no digits left."""
 ABSENT = {
     "ordered": "indicators are numbers here, categorical ones are not offered",
     "weights": "sampling weights are not offered",
@@ -295,10 +298,27 @@ def _check(model: Model) -> None:
         for name, width in zip(names, spread, strict=True):
             if not width > 0:
                 raise DataError(f"column {name!r} has one value in all rows; leave it out")
+        held = set(model.table.names[group.g, 1].fixed)
+        own = [k for k, name in enumerate(names) if name not in held]
+        _check_scales([names[k] for k in own], values[:, own])
         if group.data.levels and (group.data.sizes <= 1).all():
             raise DataError(
                 f"every unit of {request.cluster[0]!r} has one row, so nothing varies within them"
             )
+
+
+def _check_scales(names: Sequence[str], values: NDArray[np.float64]) -> None:
+    """Refuse variables whose units are too far apart for one matrix."""
+    if len(values) < 2 or not len(names):
+        return
+    spread = np.nanstd(values, axis=0)
+    large, small = int(spread.argmax()), int(spread.argmin())
+    if spread[large] > FARTHEST * spread[small]:
+        raise DataError(
+            f"the standard deviations of {names[large]!r} ({spread[large]:.1g}) and "
+            f"{names[small]!r} ({spread[small]:.1g}) are more than {FARTHEST:.0e} times apart, "
+            "which one covariance matrix cannot hold; give them in other units"
+        )
 
 
 def _watch(progress: bool | None) -> Any:

@@ -140,7 +140,12 @@ def solved_unrestricted(
         return Unrestricted(
             end.theta, end.value, end.converged, end.decrement, (), float("nan"), end.evaluations
         )
-    return _bounded(problem, cells, end)
+    try:
+        return _bounded(problem, cells, end)
+    except np.linalg.LinAlgError:  # far out, where the likelihood grows without bound
+        return Unrestricted(
+            end.theta, end.value, False, end.decrement, (), float("nan"), end.evaluations
+        )
 
 
 def is_indefinite(problem: Problem, theta: Floats) -> bool:

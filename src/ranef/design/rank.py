@@ -55,6 +55,8 @@ def _clearly_independent(X: Floats | csr_array) -> bool:
     squares = np.diag(gram)
     if not (squares.min() > 1e-280 and squares.max() < 1e280):
         return False
+    if len(squares) == 1:
+        return True
     scale = 1.0 / np.sqrt(squares)
     try:
         factor = np.linalg.cholesky(gram * scale[:, None] * scale)

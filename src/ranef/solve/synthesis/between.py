@@ -20,6 +20,8 @@ STEPS_PER_FOLD = 8
 """Points of the grid for each doubling of tau^2 plus the smallest variance."""
 CHUNK = 4_000_000
 STEPS = 200
+CLOSE = 1e-10
+"""Of a root: where a step of Newton is so short, the next one is below rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +134,13 @@ def level_of(studies: Studies, level: float) -> float:
 
 
 def first_crossing(
-    function: Callable[[Floats], tuple[Floats, Floats]], low: float, high: float
+    function: Callable[[Floats], tuple[Floats, Floats]],
+    low: float,
+    high: float,
+    start: float | None = None,
 ) -> float:
     """Root of a function that is positive at `low` and not at `high`: Newton, kept in between."""
-    t = 0.5 * (low + high)
+    t = 0.5 * (low + high) if start is None or not low < start < high else start
     for _ in range(STEPS):
         value, slope = (float(part[0]) for part in function(np.array([t])))
         if value > 0:
@@ -145,6 +150,8 @@ def first_crossing(
         step = t - value / slope if slope < 0 else np.nan
         inside = low < step < high
         new = step if inside else 0.5 * (low + high)
+        if inside and abs(new - t) <= CLOSE * abs(t):
+            return new
         if abs(new - t) <= 4e-16 * max(abs(new), abs(t)) or not low < high:
             return new
         t = new
@@ -173,8 +180,8 @@ def likeliest(studies: Studies, restricted: bool) -> Between:
     """The tau^2 of the highest (restricted) likelihood: every local maximum is found."""
     grid = _grid(studies, restricted)
     score, bend = _scored(studies, restricted, grid)
-    low, high = _brackets(grid, score)
-    roots = [_root(studies, restricted, a, b) for a, b in zip(low, high, strict=True)]
+    brackets = zip(*_brackets(grid, score), strict=True)
+    roots = [_root(studies, restricted, low, high, start) for low, high, start in brackets]
     roots += _hidden(studies, restricted, grid, score, bend)
     if score[0] <= 0:
         roots.append(0.0)
@@ -210,17 +217,19 @@ def _relative(at: Moments, restricted: bool) -> Floats:
     return np.asarray(at.q2 / (at.trace1 if restricted else at.weight1) - 1)
 
 
-def _brackets(grid: Floats, score: Floats) -> tuple[Floats, Floats]:
+def _brackets(grid: Floats, score: Floats) -> tuple[Floats, Floats, Floats]:
+    """Ends of the intervals in which the score falls through zero, and where a line does."""
     down = np.flatnonzero((score[:-1] > 0) & (score[1:] <= 0))
-    return grid[down], grid[down + 1]
+    low, high, above = grid[down], grid[down + 1], score[down]
+    return low, high, low + (high - low) * above / (above - score[down + 1])
 
 
-def _root(studies: Studies, restricted: bool, low: float, high: float) -> float:
+def _root(studies: Studies, restricted: bool, low: float, high: float, start: float) -> float:
     def function(t: Floats) -> tuple[Floats, Floats]:
         at = studies.moments(t)
         return at.score(restricted), at.curvature(restricted)
 
-    return first_crossing(function, low, high)
+    return first_crossing(function, low, high, start)
 
 
 def _hidden(
@@ -233,6 +242,6 @@ def _hidden(
     for i in np.flatnonzero(up | dip):
         fine = np.linspace(grid[i], grid[i + 1], 201)
         inner, _ = _scored(studies, restricted, fine)
-        low, high = _brackets(fine, inner)
-        roots += [_root(studies, restricted, a, b) for a, b in zip(low, high, strict=True)]
+        for low, high, start in zip(*_brackets(fine, inner), strict=True):
+            roots.append(_root(studies, restricted, low, high, start))
     return roots

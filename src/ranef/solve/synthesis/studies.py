@@ -125,6 +125,10 @@ class Studies:
 
     @cached_property
     def _basis(self) -> tuple[Floats, Floats]:
+        if self.p == 1:
+            length = np.sqrt(self.X[:, 0] @ self.X[:, 0])
+            if 1e-100 < length < 1e100:
+                return self.X / length, np.array([[length]])
         Q, R = np.linalg.qr(self.X)
         return Q, R
 
@@ -211,17 +215,17 @@ class Studies:
         w3 = w2 * w
         information = w @ square
         r = self.ordinary - ((w * self.ordinary) @ q / information)[:, None] * q
-        r2, u = r * r, (w2 * r) @ q
+        r2, u, one = r * r, (w2 * r) @ q, np.ones(self.n)
         inner, third = w2 @ square / information, w3 @ square / information
-        weight1, weight2 = w.sum(axis=1), w2.sum(axis=1)
+        weight1, weight2 = w @ one, w2 @ one
         return Moments(
-            q1=(w * r2).sum(axis=1),
-            q2=(w2 * r2).sum(axis=1),
-            q3=(w3 * r2).sum(axis=1) - u * u / information,
+            q1=(w * r2) @ one,
+            q2=(w2 * r2) @ one,
+            q3=(w3 * r2) @ one - u * u / information,
             trace1=weight1 - inner,
             trace2=weight2 - 2 * third + inner * inner,
             weight1=weight1,
             weight2=weight2,
-            log_weights=np.log(w).sum(axis=1),
+            log_weights=np.log(w) @ one,
             log_information=np.log(information),
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import ranef
@@ -57,7 +59,7 @@ def test_decimals_and_apa(answers: dict[str, Any]) -> None:
     row = next(line for line in apa.splitlines() if "Golden Rain - Marvellous" in line)
     table = answers["contrasts"].tidy()
     cells = [cell.strip() for cell in row.split("|")[2:-1]]
-    assert cells[0] == f"{table['estimate'][0]:.1f}"
+    assert cells[0] == f"{table['estimate'][0]:.1f}".replace("-", "\u2212")
     assert f"{table['p_value'][0]:.3f}".removeprefix("0") in cells
     nitro = answers["anova"].to_markdown(style="apa")
     assert "< .001" in nitro
@@ -115,3 +117,55 @@ def test_labels_reach_responses_columns_and_levels() -> None:
     assert "Mining: none " in table
     with pytest.raises(DataError, match="labels names a term 'minned' that no model has; did you"):
         ranef.table(fit, labels={"minned": "Mining"})
+
+
+HOSTILE = [
+    "<script>alert(1)</script>", "a|b", "one\ntwo", "5%_x & {y} #1 $z^2~ \\cmd",
+    "\U0001f600", "L" * 200,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Any:
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"g & <b>|": HOSTILE * 20, "s": np.repeat(np.arange(10), 12)})
+    data["y_%"] = rng.normal(size=120) + rng.normal(size=10)[data["s"]]
+    return ranef.lmm("`y_%` ~ `g & <b>|` + (1 | s)", data)
+
+
+def test_hostile_names_and_levels(hostile: Any, tmp_path: Path) -> None:
+    docx = pytest.importorskip("docx")
+    means = hostile.emmeans("`g & <b>|`")
+    assert "<script>" not in means.to_html()
+    rows = [line for line in means.to_markdown().splitlines() if line.startswith("| ")]
+    assert {line.count(" | ") for line in rows} == {5}
+    latex = means.to_latex()
+    assert r"5\%\_x \& \{y\} \#1 \$z\textasciicircum{}2\textasciitilde{}" in latex
+    table = docx.Document(str(means.to_docx(tmp_path / "means.docx"))).tables[0]
+    labels = [row.cells[0].text.strip().replace("\u00a0", " ") for row in table.rows]
+    assert set(labels) >= {"a|b", "one two", "L" * 200, "<script>alert(1)</script>"}
+
+
+def test_names_with_a_bar_stand_in_backticks(hostile: Any) -> None:
+    assert len(hostile.contrasts("pairwise ~ `g & <b>|`").tidy()) == 15
+
+
+def test_labels_find_terms_in_backticks(hostile: Any) -> None:
+    assert "| Group |" in hostile.anova().to_markdown(labels={"g & <b>|": "Group"})
+
+
+def test_counts_stay_whole_and_headings_are_words(answers: dict[str, Any]) -> None:
+    line = answers["anova"].to_markdown(digits=3).splitlines()
+    assert "| sum sq | mean sq | df1 |" in line[2]
+    assert line[5].split(" | ")[3] == "1"
+
+
+def test_negative_numbers_have_minus_signs(answers: dict[str, Any]) -> None:
+    found = answers["contrasts"]
+    assert (found.tidy()["estimate"] < 0).any()
+    assert "$-$" in found.to_latex()
+    assert "| -" not in found.to_markdown()
+
+
+def test_joint_tests_are_f_tests(oats: Any) -> None:
+    assert "By F tests with" in str(oats.joint_tests())

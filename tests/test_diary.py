@@ -376,7 +376,7 @@ def test_pictures_draw_and_have_words(diary, name):
 
 def test_the_report_is_one_page(diary, tmp_path):
     page = diary.report(tmp_path / "diary.html").read_text("utf-8")
-    for heading in ("What was read", "Before you believe it", "Within and between",
+    for heading in ("What was read", "Cautions", "Within and between",
                     "Where it varies", "What a residual remembers", "Instability and inertia",
                     "Compliance", "Certificate of the optimum"):  # fmt: skip
         assert f">{heading}</h2>" in page

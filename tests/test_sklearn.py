@@ -143,3 +143,34 @@ def test_lengths_and_responses(sleep: Any) -> None:
         MixedModel(FORMULA).fit(sleep[["Days", "Subject"]], [1.0, 2.0, 3.0])
     with pytest.raises(DataError, match="no column 'Reaction'"):
         MixedModel(FORMULA).fit(sleep[["Days", "Subject"]])
+
+
+def test_wrong_inputs_are_answered_in_words(sleep: Any) -> None:
+    X, y = sleep[["Days", "Subject"]], sleep["Reaction"]
+    model = MixedModel(FORMULA).fit(X, y)
+    with pytest.raises(DataError, match="fitted to a table with the columns 'Days', 'Subject'"):
+        model.predict(X.to_numpy())
+    with pytest.raises(DataError, match="data is a table"):
+        MixedModel(FORMULA).fit("sleep.csv", y)
+    with pytest.raises(DataError, match="more than one column named"):
+        MixedModel(FORMULA).fit(pd.concat([X, X], axis=1), y)
+    with pytest.raises(ModelError, match="options are further arguments"):
+        MixedModel(FORMULA, options="reml").fit(X, y)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="column 'weights' holds text"):
+        MixedModel(FORMULA).fit(X, y, sample_weight=["a"] * 180)
+    with pytest.raises(ModelError, match="give one"):
+        MixedModel(FORMULA, options={"weights": y}).fit(X, y, sample_weight=y)
+
+
+def test_pipeline_with_names_of_columns(sleep: Any) -> None:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    steps = ColumnTransformer(
+        [("scaled", StandardScaler(), ["Days"])],
+        remainder="passthrough", verbose_feature_names_out=False,
+    ).set_output(transform="pandas")  # fmt: skip
+    X, y = sleep[["Days", "Subject"]], sleep["Reaction"]
+    found = make_pipeline(steps, MixedModel(FORMULA)).fit(X, y).predict(X)
+    np.testing.assert_allclose(found, MixedModel(FORMULA).fit(X, y).predict(X), rtol=1e-5)

@@ -72,6 +72,10 @@ class MixedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     the model has not seen, with `KFold` those for the groups at hand: two questions with two
     answers, see :doc:`the page on selection </selection>`.
 
+    In a pipeline the steps before have to keep the names of columns:
+    ``ColumnTransformer(..., verbose_feature_names_out=False).set_output(transform="pandas")``.
+    Without names the formula names the columns ``x0, x1, ...`` in the order in which they come.
+
     Examples
     --------
     >>> import ranef
@@ -129,11 +133,11 @@ class MixedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         columns, y = self._read(X, y)
         self.response_ = self._response(columns)
         columns = self._with_response(columns, y)
-        model = {
-            "missing": self.missing, "random": self.random, **dict(self.options or {})
-        }  # fmt: skip
+        model = {"missing": self.missing, "random": self.random, **self._options()}
         if sample_weight is not None:
-            model["weights"] = np.asarray(sample_weight, dtype=np.float64)
+            if "weights" in model:
+                raise ModelError("weights are given by options= and by sample_weight=: give one")
+            model["weights"] = np.asarray(sample_weight)
         table = Table.of(columns)
         if self.family is None:
             self.fit_ = lmm(self.formula, table, **model)
@@ -164,17 +168,35 @@ class MixedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             )
         return found
 
+    def _options(self) -> dict[str, Any]:
+        if self.options is None:
+            return {}
+        if isinstance(self.options, Mapping):
+            return dict(self.options)
+        raise ModelError(
+            "options are further arguments of ranef.lmm or ranef.glmm by name, such as "
+            f"{{'reml': False}}, not {self.options!r}"
+        )
+
     def _read(self, X: Any, y: Any, reset: bool = True) -> tuple[dict[str, Any], Any]:
         """Return the columns by name, and the response where it is apart."""
         if isinstance(X, Mapping) or hasattr(X, "columns") or hasattr(X, "column_names"):
-            validate_data(self, X, reset=reset, skip_check_array=True)
             table = Table.of(X)
+            validate_data(self, X, reset=reset, skip_check_array=True)
             columns = {name: table.values(name) for name in table.columns}
             if y is not None:
                 y = column_or_1d(y, warn=True)
                 if len(y) != table.n_rows:
                     raise DataError(f"y has {len(y)} values, and X {table.n_rows} rows")
             return columns, y
+        if not reset and hasattr(self, "feature_names_in_"):
+            names = ", ".join(map(repr, self.feature_names_in_))
+            raise DataError(
+                f"the model was fitted to a table with the columns {names}, and X is an array "
+                "without names: give a table with these columns"
+            )
+        if isinstance(X, str) or X is None:
+            Table.of(X)
         if reset and y is None:
             raise DataError(
                 "an array X has no column for the response: MixedModel requires y to be passed, "

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ranef import arguments
 from ranef.display.columns import Listing, reworded
+from ranef.display.numbers import signed
 from ranef.display.page import Page, Paragraph
 from ranef.display.sheet import Block, Row, Sheet
 from ranef.errors import ModelError
@@ -164,7 +165,10 @@ class Answer(Shown):
             raise ModelError(f"the table {listing.name!r} has no form for print; see tidy()")
         listing = listing.for_paper(digits, style, dict(labels or {}))
         k = listing.labels
-        rows = tuple(Row(", ".join(c for c in row[:k] if c), (row[k:],)) for row in listing.rows)
+        rows = tuple(
+            Row(", ".join(c for c in row[:k] if c), (tuple(map(signed, row[k:])),))
+            for row in listing.rows
+        )
         heading = ", ".join(h for h in listing.header[:k] if h)
         block = Block(heading or listing.name, rows)
         sentences = tuple(

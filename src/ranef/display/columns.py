@@ -126,7 +126,7 @@ class Sized(Style):
 
 @dataclass(frozen=True)
 class Fixed(Style):
-    """Numbers with so many decimals."""
+    """Numbers with so many decimals; without decimals counts, which stay whole."""
 
     places: int
 
@@ -134,7 +134,7 @@ class Fixed(Style):
         return number(float(value), self.places)
 
     def rounded(self, places: int) -> Style:
-        return Fixed(places)
+        return Fixed(places) if self.places else self
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,13 @@ def renamed(label: str, labels: Mapping[str, str]) -> str:
     --------
     >>> renamed("drug - placebo", {"drug": "Verum", "placebo": "Placebo"})
     'Verum - Placebo'
+    >>> renamed("`RT (ms)`", {"RT (ms)": "Reaction time"})
+    'Reaction time'
     """
-    if label in labels:
-        return labels[label]
+    whole = label[1:-1] if re.fullmatch(r"`[^`]+`", label) else label
+    for name in (label, whole):
+        if name in labels:
+            return labels[name]
     return "".join(labels.get(part, part) for part in JOINTS.split(label))
 
 
@@ -334,9 +338,10 @@ class Listing:
         def column(own: Column, naming: bool) -> Column:
             how = own.style if digits is None else own.style.rounded(digits)
             heading = own.name if own.heading is None else own.heading
+            shown = heading if naming or own.heading is not None else heading.replace("_", " ")
             how = Renamed(how, labels) if naming and labels else how
             how = how.apa() if style == "apa" else how
-            return replace(own, style=how, heading=labels.get(heading, heading))
+            return replace(own, style=how, heading=labels.get(heading, shown))
 
         naming = {id(own) for own in self.printed[: self.labels]}
         columns = tuple(column(own, id(own) in naming) for own in self.columns)

@@ -7,6 +7,7 @@ signs of a page (a minus, thousands apart, an infinity, a dash for nothing).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "exact",
     "number",
     "p_value",
+    "signed",
     "significant",
     "typeset",
 ]
@@ -119,6 +121,17 @@ def count(value: int, singular: str, plural: str | None = None) -> str:
     """
     noun = singular if value == 1 else plural or f"{singular}s"
     return f"{value:,} {noun}"
+
+
+def signed(written: str) -> str:
+    r"""Return the numbers of a cell with the minus sign of a page; words as they are.
+
+    Examples
+    --------
+    >>> ascii(signed("-1.45 to -0.2")), signed("3e-05"), signed("2020-11-30"), signed("a-1")
+    ("'\\u22121.45 to \\u22120.2'", '3e-05', '2020-11-30', 'a-1')
+    """
+    return re.sub(r"(?<![\w.)\]])-(?=\.?\d|inf\b)", MINUS, written)
 
 
 def typeset(written: str) -> str:

@@ -22,6 +22,8 @@ __all__ = ["WRITERS", "Block", "Row", "Sheet", "writable"]
 
 INDENT = "  "
 WIDTH = 100
+UNBROKEN = 40
+"""Characters up to which a cell of a Word table stays on one line."""
 STYLE = """
 .ranef-sheet table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .ranef-sheet caption { text-align: left; font-weight: bold; padding: .4em 0; }
@@ -393,7 +395,9 @@ def _write_cell(cell: Any, text: str, kind: str, side: str) -> None:
     paragraph = cell.paragraphs[0]
     paragraph.alignment = getattr(WD_ALIGN_PARAGRAPH, side.upper())
     paragraph.paragraph_format.space_after = Pt(0)
-    run = paragraph.add_run(text if kind == "heading" else text.replace(" ", "\u00a0"))
+    run = paragraph.add_run(
+        text if kind == "heading" or len(text) > UNBROKEN else text.replace(" ", "\u00a0")
+    )
     run.font.size = Pt(9)
     run.bold = kind == "head"
     run.italic = kind == "heading"

@@ -22,8 +22,8 @@ __all__ = ["concerns", "namesakes"]
 Mask = NDArray[np.bool_]
 
 EXACT = 2.0**53
-NEGATIVE_CODES = (-9.0, -99.0, -999.0, -9999.0, -99999.0)
-POSITIVE_CODES = (99.0, 999.0, 9999.0, 99999.0)
+NEGATIVE_CODES = (-9.0, -77.0, -88.0, -99.0, -777.0, -888.0, -999.0, -9999.0, -99999.0)
+POSITIVE_CODES = (77.0, 88.0, 99.0, 777.0, 888.0, 999.0, 9999.0, 99999.0)
 CLUMPING = 10.0
 """How many times likelier than elsewhere a response is the same in like rows by chance."""
 RARE = 0.01
@@ -95,12 +95,12 @@ def _codes_for_missing(name: str, values: NDArray[np.float64]) -> Iterable[str]:
     negative = present[np.isin(present, NEGATIVE_CODES)]
     if len(negative) and np.all(present[~np.isin(present, NEGATIVE_CODES)] >= 0):
         found += sorted(set(negative.tolist()), reverse=True)
-    top = present.max(initial=0.0)
-    if top in POSITIVE_CODES:
-        others, count = present[present < top], np.count_nonzero(present == top)
-        far = len(others) > 0 and top > 3.0 * np.abs(others).max()
-        if far and (count > 1 or top > 10.0 * np.abs(others).max()):
-            found.append(top)
+    positive = np.isin(present, POSITIVE_CODES)
+    most = np.abs(present[~positive]).max(initial=0.0)
+    if positive.any() and not positive.all() and present.max() in POSITIVE_CODES:
+        for code, count in zip(*np.unique(present[positive], return_counts=True), strict=True):
+            if code > 3.0 * most and (count > 1 or code > 10.0 * most):
+                found.append(float(code))
     for code in found:
         count = np.count_nonzero(present == code)
         yield (

@@ -76,8 +76,8 @@ def _few_prompts(
             yield (
                 "few prompts",
                 f"The persons' means of {name} have a reliability of {value:.2f}: the slope "
-                "between persons is blurred towards the one within. Read the corrected one of "
-                "within_between().",
+                "between persons is biased towards the one within. within_between() gives the "
+                "corrected slope.",
             )
 
 
@@ -93,9 +93,9 @@ def _raw_predictors(occasions: Occasions, roles: Roles) -> Iterator[tuple[str, s
         if min(within, between) > 0 and BOTH < icc < 1 - BOTH:
             yield (
                 "raw predictor",
-                f"{name} stands as it is and varies within persons and between them "
+                f"{name} is not centred and varies within persons and between them "
                 f"({100 * icc:.0f}% between): its one coefficient mixes two effects. Name it "
-                "among the predictors to have both.",
+                "among the predictors to estimate both.",
             )
 
 
@@ -106,16 +106,16 @@ def _nights(occasions: Occasions, roles: Roles) -> Iterator[tuple[str, str]]:
     if occasions.day is None:
         yield (
             "nights",
-            f"Nothing says which day a prompt is of, and {occasions.nights:,} of {pairs:,} "
+            f"The day of a prompt is not given, and {occasions.nights:,} of {pairs:,} "
             "successive prompts lie more than three times the usual gap apart, as across nights: "
-            "instability, inertia and autocorrelation count them as neighbours. Give day=, or "
+            "instability, inertia and autocorrelation treat them as consecutive. Give day=, or "
             "max_gap=.",
         )
     else:
         yield (
             "nights",
             f"{occasions.nights:,} of {pairs:,} successive prompts of one {roles.day} have a "
-            "night or a long gap between them; max_gap= cuts there.",
+            "night or a long gap between them; max_gap= separates them.",
         )
 
 
@@ -126,14 +126,14 @@ def _nickell(occasions: Occasions, roles: Roles, lagged: bool) -> Iterator[tuple
             "Nickell",
             f"The lagged {roles.outcome} is centred on means that hold the outcome itself: its "
             f"coefficient is biased downward by about (1 + coefficient) / {n:.0f} (Nickell 1981), "
-            "and the other coefficients of the model say what happens given the last prompt.",
+            "and the other coefficients are effects given the outcome at the previous prompt.",
         )
     elif n < SHORT:
         yield (
             "Nickell",
             f"Inertia of series of about {n:.0f} prompts is biased downward, by about (1 + 3 "
-            f"inertia) / {n:.0f} (Marriott and Pope 1954); compare persons with equally many "
-            "prompts, or none at all.",
+            f"inertia) / {n:.0f} (Marriott and Pope 1954); compare only persons with "
+            "equally many prompts.",
         )
 
 
@@ -141,6 +141,6 @@ def _schedule(occasions: Occasions) -> Iterator[tuple[str, str]]:
     if not occasions.schedule.known:
         yield (
             "compliance",
-            "The table has answered prompts alone, and nothing says how many were scheduled: "
+            "The table holds answered prompts only, and the number scheduled is not given: "
             "compliance is not known. Give scheduled=, a column, a number a day, or a dict.",
         )

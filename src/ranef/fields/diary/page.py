@@ -71,27 +71,27 @@ def _effects(diary: Any, how: Options) -> Markup:
 def _variance(diary: Any, how: Options) -> Markup:
     words = paragraphs(
         "The shares are those of a model without predictors. The reliability of a mean is the "
-        "share of its variance that is not due to the prompts that happened to be answered."
+        "share of its variance that is not due to the sampling of prompts."
     )
     return join([words, table(diary.listing("icc")), table(diary.listing("reliability"))])
 
 
 def _memory(diary: Any, how: Options) -> Markup:
     words = paragraphs(
-        "What predictors and persons leave of the outcome, every two of one series, by the time "
-        "between them. A plateau at long times is what the prompts of a day share, which the "
-        "model has. Where the first stand clearly above it, neighbouring prompts tell less than "
-        "independent ones would; the model's residuals are chosen to say how much.",
+        "Correlation of two residuals of one series, given predictors and persons, by the time "
+        "between them. A plateau at long times reflects what the prompts of a day share, which "
+        "the model includes. Where the first values lie clearly above it, successive prompts hold "
+        "less information than independent ones; the model's residual structure allows for it.",
         diary.remembered(),
     )
-    caption = "Autocorrelation by the time between prompts; the band is where independence lies."
+    caption = "Autocorrelation by the time between prompts; the band is that of independence."
     shown = table(diary.listing("autocorrelation"))
     tried = table(diary.listing("residual"))
     return join([words, _drawn(diary, "autocorrelation", caption), shown, tried])
 
 
 def _dynamics(diary: Any, how: Options) -> Markup:
-    caption = "Some persons from the most to the least variable; the line is the own mean."
+    caption = "Some persons, from the most to the least variable; the line is a person's mean."
     words = paragraphs(
         *diary.summary_sentences()[1:2],
         "RMSSD is the root mean squared difference of successive prompts (instability), inertia "
@@ -103,15 +103,15 @@ def _dynamics(diary: Any, how: Options) -> Markup:
 def _compliance(diary: Any, how: Options) -> Markup:
     parts = [paragraphs(*diary.summary_sentences()[2:])]
     if diary.occasions.study_day is not None:
-        caption = "A row a person, a column a day: darker where more prompts were answered."
+        caption = "One row per person, one column per day; darker where more prompts were answered."
         parts.append(_drawn(diary, "compliance", caption))
     return join([*parts, _long(diary.listing("compliance"))])
 
 
 def _slopes(diary: Any, how: Options) -> Markup:
     caption = (
-        "Each person's slope of the own rows alone, and the shrunken one, which borrows from the "
-        "others as much as the own rows leave open."
+        "Each person's slope, estimated from the person's rows alone and shrunken towards the "
+        "mean slope, the more so the less precise it is."
     )
     return join([_drawn(diary, "slopes", caption), _long(diary.listing("slopes"))])
 
@@ -137,7 +137,7 @@ def _sloped(diary: Any) -> bool:
 
 OWN: list[Section] = [
     Section("reading", "What was read", _reading),
-    Section("concerns", "Before you believe it", _concerns, _warned),
+    Section("concerns", "Cautions", _concerns, _warned),
     Section("effects", "Within and between", _effects),
     Section("levels", "Where it varies", _variance),
     Section("slopes", "Each person's slope", _slopes, _sloped),

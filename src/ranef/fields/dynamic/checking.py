@@ -194,9 +194,9 @@ def _left(fit: Any, found: Innovations, apart: int, rng: np.random.Generator) ->
         r, p = 0.0, np.nan
     return Candidate(
         "memory" if apart == 1 else "memory of two prompts",
-        "Nothing is left of a prompt that the process does not carry.",
+        "One-step prediction errors are uncorrelated over time.",
         f"{what} correlate {number(r, 2)}: the memory is not that of a first-order process.",
-        "Look for a trend or a time of day that formula= lacks, and at noise of measurement.",
+        "Consider a trend or the time of day in formula=, and measurement error.",
         r, p, matters=abs(r) > LEFT,
     )  # fmt: skip
 

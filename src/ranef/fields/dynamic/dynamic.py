@@ -97,7 +97,7 @@ def dynamic(
     Warns
     -----
     ranef.errors.ConvergenceWarning
-        The optimum is not proved, or the quadrature has not settled.
+        The optimum is not proved, or the points of quadrature are too few.
 
     See Also
     --------

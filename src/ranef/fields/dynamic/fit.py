@@ -216,19 +216,19 @@ class DynamicModelFit(Questions, InformationCriteria, Fit):
             found.append("the optimum is not proved")
         if not abs(end.quadrature_error) < SETTLED:
             found.append(
-                f"the quadrature has not settled: {end.points + 4} points change the "
+                f"too few points of quadrature: {end.points + 4} change the "
                 f"log-likelihood by {end.quadrature_error:.2g}; give more, quadrature="
             )
         sizes = np.diff(self.estimate.problem.first)
         if self.estimate.layout.d and float(np.median(sizes)) < FEW_PROMPTS:
             found.append(
-                f"half of the persons have fewer than {FEW_PROMPTS} prompts, from which little "
-                "is to be learned of their own inertia and standard deviation"
+                f"half of the persons have fewer than {FEW_PROMPTS} prompts, too few "
+                "to estimate their own inertia and standard deviation precisely"
             )
         if len(sizes) < FEW_PERSONS:
             found.append(
-                f"{len(sizes)} persons are few: variances and correlations between persons, and "
-                "normal tests, cannot be relied on"
+                f"with {len(sizes)} persons, variances and correlations between persons are "
+                "imprecise, and normal tests are not reliable"
             )
         return tuple(found)
 

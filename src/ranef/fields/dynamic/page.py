@@ -32,8 +32,8 @@ def _persons(fit: Any, how: Options) -> Markup:
     for q in QUANTILES:
         values = [float(np.quantile(p.estimate, q)) for p in found]
         columns.append(Column(f"q{100 * q:g}", values, Fixed(3), f"{100 * q:g}%"))
-    caption = f"Quantiles over the levels of {fit.estimate.persons.name}, each shrunken"
-    said = "fit.dynamics() has every person's own, with intervals."
+    caption = f"Quantiles of the predicted values over the levels of {fit.estimate.persons.name}"
+    said = "fit.dynamics() gives those of every person, with intervals."
     return join([table(Listing("persons", tuple(columns), caption)), element("p", said)])
 
 

@@ -55,7 +55,10 @@ class DynamicDescription(ModelDescription):
             f"{e.texts.inertia} and {e.texts.dispersion}.",
         ]
         if e.texts.inputs is not None:
-            lines.append(f"Inputs, {e.texts.inputs}, drive the process and are carried on by it.")
+            lines.append(
+                f"Inputs, {e.texts.inputs}, enter the equation of the process, so that their "
+                "effects persist with its inertia."
+            )
         lines.append(self._effects())
         return lines
 
@@ -79,8 +82,8 @@ class DynamicDescription(ModelDescription):
         unit = "unit of time" if self.estimate.memory == "clock" else "prompt"
         return [
             *super().reading(),
-            f"Inertia (phi) is what is left of a deviation after one {unit}; the innovation's "
-            f"standard deviation is that of what is new in one {unit}.",
+            f"Inertia (phi) is the proportion of a deviation that persists after one {unit}; the "
+            f"innovation is the random change added over one {unit}.",
         ]
 
     def groups(self) -> dict[str, NDArray[np.intp]]:
@@ -94,7 +97,7 @@ class DynamicDescription(ModelDescription):
             e.name if e.part == CONDITIONAL else f"{e.part}: {e.name}"
             for e in self.estimate.layout.effects
         ]
-        return [f"Between the levels of {self.estimate.persons.name} vary: {', '.join(names)}."]
+        return [f"Random effects of {self.estimate.persons.name}: {', '.join(names)}."]
 
     def blocks(self) -> tuple[Block, ...]:
         """The coefficients by part."""

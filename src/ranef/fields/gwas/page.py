@@ -79,10 +79,10 @@ def _top(scan: Any, how: Options) -> Markup:
 def _inflation(scan: Any, how: Options) -> Markup:
     words = element(
         "p",
-        "Points above the band on the left, at small expected values, mean that the whole scan "
-        "gives too small p values; at the far right they are associations.",
+        "Points above the band on the left, at small expected values, indicate p-values "
+        "that are too small throughout the scan; at the far right they indicate associations.",
     )
-    caption = "The band holds 95% of each order statistic where nothing is associated."
+    caption = "The band holds 95% of each order statistic under the null hypothesis."
     drawn = [_drawn(scan, "qq", name, k, caption) for k, name in enumerate(scan.found)]
     return join([words, *drawn])
 

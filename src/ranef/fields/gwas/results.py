@@ -498,13 +498,13 @@ class Scan(Answer):
             end = "" if words.related != "Mixed model" else (
                 " relationship='centred' gives GEMMA's numbers.")  # fmt: skip
             return (
-                f"{start} {words.related} with the relationship by all other chromosomes (leave "
-                f"one chromosome out); {words.variants}.{end}"
+                f"{start} {words.related} with the relationship matrix of all other chromosomes "
+                f"(leave one chromosome out); {words.variants}.{end}"
             )
         if self.relationship == "two-step":
             return (
                 f"{start} Ridge predictions without the tested chromosome, and close kin (two "
-                f"steps); {words.variants}. Populations belong into the covariates (gwas.pca)."
+                f"steps); {words.variants}. Adjust for populations by covariates (gwas.pca)."
             )
         return (
             f"{start} {words.related} with a {self.relationship} relationship matrix; "

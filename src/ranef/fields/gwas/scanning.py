@@ -391,8 +391,8 @@ def settled(source: Genotypes) -> tuple[Genotypes, list[str]]:
     unplaced = int((source.variants.position < 0).sum())
     if unplaced:
         notes.append(
-            f"{unplaced:,} variants have a negative position, which means unknown: pictures have "
-            "them at the beginning of their chromosome, and clumps beside each other"
+            f"{unplaced:,} variants have a negative position, which means unknown: pictures "
+            "show them at the beginning of their chromosome, and clumps treat them as adjacent"
         )
     special = kinds != "diploid"
     if not special.any():

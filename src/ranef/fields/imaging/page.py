@@ -172,7 +172,7 @@ def _compared(about: _About, how: Options) -> Markup:
         parts.append(paragraphs(*three.sentences()))
         parts += [table(one) for one in three.tables()]
     words = paragraphs(
-        "Fixed effects (FE) speak of these subjects alone; least squares (RE) give every subject "
+        "Fixed effects (FE) hold for these subjects alone; least squares (RE) give every subject "
         "the same weight; mixed effects (ME) weigh each by its own error and the difference "
         "between subjects."
     )
@@ -210,7 +210,7 @@ def _heterogeneity(about: _About, how: Options) -> Markup:
     if several:
         said.append(
             f"The likelihood has several maxima in {several:,} voxels; the estimate is the "
-            "highest. Subjects of very different precision, or units, make such voxels."
+            "highest. This occurs where subjects differ much in precision, or in units."
         )
     return join([table(listing), paragraphs(*said)])
 
@@ -224,7 +224,7 @@ def _subjects(about: _About, how: Options) -> Markup:
         + ", ".join(
             f"{n} {100 * w:.1f}%" for n, w in zip(report.labels, report.weight, strict=True)
         ),
-        caption="How much each subject counts; the broken line is an equal share.",
+        caption="Mean weight of each subject; the broken line marks equal weights.",
     )
     n = np.asarray(about.found.voxels.n)
     counts = np.array([int((n == k).sum()) for k in np.unique(n)])
@@ -234,7 +234,7 @@ def _subjects(about: _About, how: Options) -> Markup:
             Column("n", np.unique(n), Fixed(0), heading="Subjects with data"),
             Column("voxels", counts, Fixed(0), heading="Voxels"),
         ),
-        caption="How many subjects a voxel has",
+        caption="Number of subjects by voxel",
     )
     return join([drawn, table(report.listing()), paragraphs(*report.sentences()), table(here)])
 
@@ -246,7 +246,7 @@ def _design(about: _About, how: Options) -> Markup:
         for j, name in enumerate(design.names)
     ]
     first = Column("subject", list(labels), Label(), heading="Subject")
-    rows = Listing("design", (first, *columns), caption="The design, a row a subject")
+    rows = Listing("design", (first, *columns), caption="Design matrix, one row per subject")
     return element("details", element("summary", "The design, as a table"), table(rows))
 
 
@@ -266,10 +266,10 @@ def _method(about: _About, how: Options) -> Markup:
     ]
     if model.outliers:
         lines.append(
-            "Subjects far from the group were looked for at each voxel: deviations came from one "
+            "Outlying subjects were sought at each voxel: deviations came from one "
             "normal distribution, or from a mixture of two (Woolrich 2008, NeuroImage 41) where "
-            "the Bayesian information criterion preferred it. There a subject is weighed down by "
-            "its probability of being an outlier, and the degrees of freedom are fewer by the "
+            "the Bayesian information criterion preferred it. There a subject's weight is reduced "
+            "by its probability of being an outlier, and the degrees of freedom are fewer by the "
             "expected number of outliers."
         )
     if model.smoothing_fwhm is not None:

@@ -91,7 +91,7 @@ class SubjectReport(Answer):
         ]
         far = [self.labels[i] for i in np.flatnonzero(self.distance > FAR)]
         if far:
-            said.append(f"Far from the group, more than their variance explains: {', '.join(far)}.")
+            said.append(f"Further from the group than their variances explain: {', '.join(far)}.")
         return (*said, *(f"{note}." for note in self.notes))
 
 

@@ -261,7 +261,7 @@ def _whole(reads: Floats, totals: Floats, sheet: Sheet, notes: list[Note]) -> tu
     empty = [sheet.samples[k] for k in np.flatnonzero((totals <= 0) & (sheet.role != UNUSED))]
     if empty:
         notes.append(Note("empty-library", f"{counted(len(empty), 'library', 'libraries')} without "
-                          f"reads say nothing: {', '.join(empty[:5])}."))  # fmt: skip
+                          f"reads hold no information: {', '.join(empty[:5])}."))  # fmt: skip
     return reads, totals
 
 

@@ -64,7 +64,7 @@ def _drawn(screen: Any, name: str, caption: str) -> Markup:
 
 def _candidates(screen: Any, how: Options) -> Markup:
     words = paragraphs(
-        "Expected: the reads that reagents and other libraries would bring, with the upper end of "
+        "Expected: the reads expected from reagents and other libraries, with the upper limit of "
         "95%. Control: the most reads in a negative control of the same batch. LOD: the least "
         "mass that would be called with a probability of 95%. Spill from: the library of the run "
         "that could be the source of hopped reads.",
@@ -90,7 +90,7 @@ def _candidates(screen: Any, how: Options) -> Markup:
         Column("spill_from", made["spill_from"], Label(), "spill from"),
     )  # fmt: skip
     listing = Listing("pairs", columns, "Ranked candidates", labels=2)
-    caption = "Reads of each candidate; the bar is what contamination would bring, 95%."
+    caption = "Reads of each candidate; the bar holds 95% of what contamination explains."
     return join([words, table(listing), _drawn(screen, "candidates", caption)])
 
 
@@ -159,7 +159,7 @@ def _why(classes: Any, control: float, spill: float, reads: float) -> str:
     if control > 0 and classes[0] > 0.5:
         return "in negative controls, at the level of the patients"
     if classes[0] > 0.5:
-        return "in most libraries by the law of contamination, though in no control"
+        return "in most libraries in the pattern of contamination, though in no control"
     if classes[2] > 1.0 - COMMON_DOUBT:
         return "genuine by its pattern, but no library passes the list"
     if classes[2] > LEAST_SURE:
@@ -196,8 +196,8 @@ def _controls(screen: Any, how: Options) -> Markup:
         Column("calls", tidy["calls"], WHOLE, "false calls"),
     )
     words = (
-        "Each negative control is judged as if it were a patient, by what all other libraries say. "
-        f"Mean {screen.control_rate:.2f}."
+        "Each negative control is analysed as a patient's library, given all other libraries. "
+        f"Mean number of false calls: {screen.control_rate:.2f}."
     )
     return join([paragraphs(words), table(Listing("controls", columns, "Controls left out"))])
 
@@ -258,7 +258,7 @@ def _reproduce(screen: Any, how: Options) -> Markup:
 
 OWN: list[Section] = [
     Section("candidates", "Ranked candidates", _candidates),
-    Section("doubts", "Before you believe it", _doubts, _doubtful),
+    Section("doubts", "Cautions", _doubts, _doubtful),
     Section("run", "The run", _run),
     Section("removed", "What was removed, and why", _removed),
     Section("controls", "False calls of controls", _controls, _has_controls),

@@ -531,8 +531,8 @@ class Screen(Answer):
         ]
         if np.isfinite(self.control_rate):
             said.append(
-                f"Negative controls, each judged as a patient without its own reads, have "
-                f"{self.control_rate:.2f} false calls each."
+                f"Negative controls, each left out and analysed as a patient's library, have "
+                f"{self.control_rate:.2f} false calls on average."
             )
         said += [note.words for note in self.notes]
         said.append("For research use only; confirm by another test.")

@@ -146,7 +146,13 @@ def independent_rows(p: int, L: Floats, rhs: Floats | None) -> tuple[Floats, Flo
     The rows themselves where they are independent, since Fai and Cornelius's degrees of
     freedom depend on how a hypothesis is written; else an orthonormal basis of their space.
     """
-    L = np.atleast_2d(np.asarray(L, dtype=np.float64))
+    try:
+        L = np.atleast_2d(np.asarray(L, dtype=np.float64))
+    except ValueError:
+        raise ModelError(
+            "a hypothesis is given here as rows of numbers, one column a coefficient; "
+            "fit.test() takes names of coefficients"
+        ) from None
     if L.shape[1] != p:
         raise ModelError(
             f"the hypothesis has {L.shape[1]} columns but the model has {p} coefficients; "

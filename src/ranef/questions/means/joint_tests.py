@@ -74,7 +74,8 @@ class JointTests(Answer):
         return (Listing("tests", columns, "Joint tests of marginal means", 1 + len(split)),)
 
     def sentences(self) -> tuple[str, ...]:
-        lines = (f"{degrees_words(self.means.grid)}.", *self.means.notes)
+        words = degrees_words(self.means.grid).replace("By t tests", "By F tests")
+        lines = (f"{words}.", *self.means.notes)
         if self.means.functions.estimable.all():
             return lines
         return (

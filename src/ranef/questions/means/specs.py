@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,12 +32,14 @@ def read_specs(specs: Any, by: Any = None) -> Specs:
     Specs(factors=('a', 'b'), by=('c',), method='pairwise')
     >>> read_specs(["a", "b"], by="c")
     Specs(factors=('a', 'b'), by=('c',), method=None)
+    >>> read_specs("pairwise ~ `a | b`")
+    Specs(factors=('a | b',), by=(), method='pairwise')
     """
     method, split = None, names_of("by", by)
     if isinstance(specs, str):
-        left, tilde, right = specs.rpartition("~")
+        left, tilde, right = _parted(specs, "~")
         method = left.strip() or None
-        body, bar, after = right.partition("|")
+        body, bar, after = _parted(right, "|")
         factors = _names(body) if body.strip() else ()
         if bar:
             if split:
@@ -49,6 +52,15 @@ def read_specs(specs: Any, by: Any = None) -> Specs:
     twice = sorted(set(factors) & set(split))
     factors = tuple(name for name in factors if name not in twice)
     return Specs(factors, split, method)
+
+
+def _parted(text: str, mark: str) -> tuple[str, str, str]:
+    """Part a text before and after a mark outside backticks; all is before "|", after "~"."""
+    quoted = re.sub(r"`[^`]*`", lambda found: " " * len(found[0]), text)
+    at = quoted.rfind(mark) if mark == "~" else quoted.find(mark)
+    if at < 0:
+        return ("", "", text) if mark == "~" else (text, "", "")
+    return text[:at], mark, text[at + 1 :]
 
 
 def names_of(what: str, value: Any) -> tuple[str, ...]:

@@ -169,3 +169,8 @@ def test_negative_numbers_have_minus_signs(answers: dict[str, Any]) -> None:
 
 def test_joint_tests_are_f_tests(oats: Any) -> None:
     assert "By F tests with" in str(oats.joint_tests())
+
+
+def test_joint_test_takes_rows_of_numbers(oats: Any) -> None:
+    with pytest.raises(ModelError, match=r"fit.test\(\) takes names of coefficients"):
+        oats.joint_test("nitro")

@@ -189,8 +189,8 @@ def test_arguments_that_are_wrong(fit):
     cases = [
         ({"method": "j2r"}, ModelError, "name the column of the arms and the reference"),
         ({"method": "j2r", "arm": "arm", "reference": "contorl"}, LevelError, "no level 'contorl'"),
-        ({"arm": "group"}, UnknownColumnError, "arm: no column 'group'"),
-        ({"time": "day"}, UnknownColumnError, "time: no column 'day'"),
+        ({"arm": "group"}, UnknownColumnError, "no column 'group' for arm"),
+        ({"time": "day"}, UnknownColumnError, "no column 'day' for time"),
         ({"method": "locf"}, ModelError, "method"),
         ({"arm": "arm", "reference": "control", "delta": {"x": 1}}, LevelError, "no arm 'x'"),
     ]

@@ -75,13 +75,14 @@ class Solved:
 
     @cached_property
     def end(self) -> tuple[Floats, bool, Floats]:
-        """As `at`, where the search left the core to the last bit, if that is known."""
+        """As `at`, where the search left the core to the last bit, if that is known.
+
+        An optimum may be that of other rows, whose columns the core has in other units.
+        """
         end, known = self.optimum.phi, np.array_equal(self.optimum.theta, self.theta)
         if end is None or not known:
             return self.at
         left = self.assembly.response(), self.reml, end
-        if self.optimum.theta is self.theta and not self.optimum.ranks:
-            return left
         size = np.abs(self.at[2])
         near = np.abs(np.abs(end) - size) <= 1e-6 * size + 1e-9
         return left if near.all() else self.at

@@ -79,13 +79,14 @@ class Solved:
 
         An optimum may be that of other rows, whose columns the core has in other units.
         """
-        end, known = self.optimum.phi, np.array_equal(self.optimum.theta, self.theta)
-        if end is None or not known:
+        end, optimum = self.optimum.phi, self.optimum
+        if end is None or not (
+            optimum.theta is self.theta or np.array_equal(optimum.theta, self.theta)
+        ):
             return self.at
-        left = self.assembly.response(), self.reml, end
-        size = np.abs(self.at[2])
-        near = np.abs(np.abs(end) - size) <= 1e-6 * size + 1e-9
-        return left if near.all() else self.at
+        pairs = zip(end.tolist(), self.at[2].tolist(), strict=True)
+        near = all(abs(abs(a) - abs(b)) <= 1e-6 * abs(b) + 1e-9 for a, b in pairs)
+        return (*self.at[:2], end) if near else self.at
 
     @cached_property
     def scores(self) -> tuple[Floats, ...]:

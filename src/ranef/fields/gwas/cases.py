@@ -21,7 +21,7 @@ from ranef.fields.gwas.tails import log10_chi2_tail
 from ranef.fields.gwas.ways import Stretched
 from ranef.solve.resources import one_blas_thread
 
-__all__ = ["Binomial", "LogisticReady", "count_cases", "logistic_ready", "whole_numbers"]
+__all__ = ["Binomial", "LogisticReady", "count_cases", "logistic_ready", "of_cases"]
 
 Floats = NDArray[np.float64]
 
@@ -140,13 +140,9 @@ def _trait_scan(trait: Trait, null: LogisticNull, whole: Part, k: int) -> TraitS
         "score": log10_chi2_tail(found.score),
         "spa": found.log10_spa,
     }
-    extra: dict[str, Any] = {
-        "n_cases": whole_numbers(found.n_cases),
-        "n_controls": whole_numbers(found.n_controls),
-        "ac_cases": found.ac_cases,
-        "ac_controls": found.ac_controls,
-        "neg_log10_p_spa": 0.0 - found.log10_spa,
-    }
+    extra = of_cases(
+        found.n_cases, found.n_controls, found.ac_cases, found.ac_controls, found.log10_spa
+    )
     return TraitScan(
         trait, null, whole.n, whole.n_missing, whole.frequency, whole.info, found.beta,
         found.std_error, nothing, nothing, log10_p, found.lrt, whole.status[k], np.inf,
@@ -154,6 +150,19 @@ def _trait_scan(trait: Trait, null: LogisticNull, whole: Part, k: int) -> TraitS
     )  # fmt: skip
 
 
-def whole_numbers(values: Floats) -> NDArray[np.int64]:
+def of_cases(
+    n_cases: Floats, n_controls: Floats, ac_cases: Floats, ac_controls: Floats, log10_spa: Floats
+) -> dict[str, Any]:
+    """Columns that a table of a binary trait has beside those of every trait."""
+    return {
+        "n_cases": _whole_numbers(n_cases),
+        "n_controls": _whole_numbers(n_controls),
+        "ac_cases": ac_cases,
+        "ac_controls": ac_controls,
+        "neg_log10_p_spa": 0.0 - log10_spa,
+    }
+
+
+def _whole_numbers(values: Floats) -> NDArray[np.int64]:
     """Counts; zero where nothing was looked at."""
     return np.where(np.isnan(values), 0, values).astype(np.int64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.fields.gwas.cases import LogisticReady, count_cases, logistic_ready, whole_numbers
+from ranef.fields.gwas.cases import LogisticReady, count_cases, logistic_ready, of_cases
 from ranef.fields.gwas.crossing import WithEnvironment, of_variant
 from ranef.fields.gwas.engine import Columns, Group, Part, Settings, Stretch
 from ranef.fields.gwas.interacting_cases import NAMES, cross_cases
@@ -94,12 +94,8 @@ class CaseInteraction(WithEnvironment):
             extra = of_variant(found, mean, sd) | {
                 "p_joint_spa": 10.0 ** found["log10_joint"],
                 "neg_log10_p_joint_spa": 0.0 - found["log10_joint"],
-                "n_cases": whole_numbers(found["n_cases"]),
-                "n_controls": whole_numbers(found["n_controls"]),
-                "ac_cases": found["ac_cases"],
-                "ac_controls": found["ac_controls"],
-                "neg_log10_p_spa": 0.0 - found["log10_spa"],
             }
+            extra |= of_cases(*(found[name] for name in (*COUNTS, "log10_spa")))
             made[trait.name] = TraitScan(
                 trait, null, whole.n, whole.n_missing, whole.frequency, whole.info,
                 found["product"] / sd, found["product_error"] / sd, nothing, nothing, log10_p,

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.elsewhere import explained
 from ranef.errors import ModelError
+from ranef.fields.metagenomics.expectation import RATE_WEIGHTS, RATES
+from ranef.fields.metagenomics.fitting import LEAST_BURST, MOST_JUMPS
 from ranef.tables import make_table
 
 __all__ = ["Clinic", "simulate"]
@@ -18,9 +20,8 @@ __all__ = ["Clinic", "simulate"]
 Floats = NDArray[np.float64]
 
 ESCAPED = 0.5
-RATES = np.array([0.002, 0.1, 0.3, 0.7])
-RATE_WEIGHTS = np.array([0.85, 0.05, 0.05, 0.05])
-LEAST_BURST, MOST_BURST = 0.02, 0.5
+RARELY = 0.002
+"""Probability of a library to catch a sporadic taxon that has no rate of its own."""
 LANDED, LANDED_SD = float(np.log(5.0)), 1.5
 """Log mass of a contamination of a single library."""
 
@@ -193,11 +194,11 @@ def _uneven(
     rate = np.zeros((n, taxa))
     if sporadic:
         unsteady = draw.random(taxa) < sporadic
-        own = draw.choice(RATES, taxa, p=RATE_WEIGHTS)
+        own = draw.choice(np.maximum(RATES, RARELY), taxa, p=RATE_WEIGHTS)
         kappa = np.where(unsteady, 0.0, kappa)
         rate = np.where(unsteady, own, rate)
     if bursts:
-        of_burst = np.exp(draw.uniform(np.log(LEAST_BURST), np.log(MOST_BURST), n))
+        of_burst = np.exp(draw.uniform(np.log(LEAST_BURST), np.log(MOST_JUMPS), n))
         caught = np.where(draw.random(n) < bursts, of_burst, 0.0)
         rate = 1.0 - (1.0 - rate) * (1.0 - caught[:, None])
     if sporadic or bursts:

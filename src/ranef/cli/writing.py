@@ -22,6 +22,7 @@ __all__ = [
     "TABLES",
     "as_csv",
     "check_files",
+    "files_of",
     "records",
     "strict",
     "write_fit",
@@ -48,7 +49,7 @@ def check_files(arguments: Namespace, **kinds: Sequence[str]) -> None:
     """
     for name in arguments.out:
         _check_kind("out", name, RESULTS)
-    others = [(option, name) for option in kinds for name in _files(getattr(arguments, option))]
+    others = [(option, name) for option in kinds for name in files_of(getattr(arguments, option))]
     for option, name in others:
         _check_kind(option, name, kinds[option])
     paths = [Path(name) for name in (*arguments.out, *(name for _, name in others))]
@@ -67,7 +68,7 @@ def _read(arguments: Namespace) -> list[str]:
     return [name for name in (arguments.data, formula) if name is not None and "~" not in name]
 
 
-def _files(given: str | list[str] | None) -> list[str]:
+def files_of(given: str | list[str] | None) -> list[str]:
     """Names of files of an option that takes one or several."""
     if given is None:
         return []

@@ -148,22 +148,16 @@ def _shared(arguments: Namespace) -> dict[str, Any]:
 def _check_targets(arguments: Namespace, *names: str) -> None:
     """Refuse a folder that is not there before the work, not after it."""
     for name in names:
-        for given in _files(getattr(arguments, name)):
+        for given in writing.files_of(getattr(arguments, name)):
             if not Path(given).absolute().parent.is_dir():
                 raise FileError(
                     f"cannot write {given!r}: there is no folder {str(Path(given).parent)!r}"
                 )
 
 
-def _files(given: str | list[str] | None) -> list[str]:
-    if given is None:
-        return []
-    return [given] if isinstance(given, str) else given
-
-
 def _check_endings(arguments: Namespace, **kinds: tuple[str, ...]) -> None:
     for option, endings in kinds.items():
-        for given in _files(getattr(arguments, option)):
+        for given in writing.files_of(getattr(arguments, option)):
             if Path(given).suffix.lower() not in endings:
                 raise FileError(f"--{option} {given}: the name must end in {' or '.join(endings)}")
 

@@ -86,9 +86,7 @@ def confint(
                 argument_hint("confint", name, [*signature(confint).parameters])
                 or "; profiles and bootstraps do"
             )
-            raise ModelError(
-                f"method='wald' takes no {name!r}{hint or '; profiles and bootstraps do'}"
-            )
+            raise ModelError(f"method='wald' takes no {name!r}{hint}")
         columns = fit.wald_columns(parameters, level, df)
     elif method == "profile":
         # Student's t reaches further than the normal distribution

@@ -345,7 +345,7 @@ double Criterion::factorised(const double* phi) {
     if (!tail_->factorise(lambda_)) return infinity;
     tail_->add_log_determinant(reml_, logdet);
     cancelled_ = 0;
-    for (int e = 0; reml_ && e < b_.p; ++e) {
+    for (int e = 0; e < b_.p; ++e) {
         const double pivot = tail_->fixed_pivot(e);
         cancelled_ += b_.fixed[at(e, e, b_.p)] / (pivot * pivot);
     }

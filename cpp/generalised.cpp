@@ -551,6 +551,8 @@ class GeneralisedProblem {
         for (int k : in.coefficient) need_index(k, std::max(coefficients, 0), "a coefficient");
         in.offset = optional(entry(d, "offset"), n, "an offset", keep_);
         if (in.offset) need_finite(in.offset, n, "an offset");
+        if (d.contains("unit")) in.unit = member<double>(entry(d, "unit"), "unit");
+        need(in.unit > 0 && std::isfinite(in.unit), "the unit of a predictor must be above 0");
         keep_.push_back(nb::cast(X));
         return in;
     }

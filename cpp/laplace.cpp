@@ -160,21 +160,25 @@ double Laplace::sum_weighted(const double* f, size_t first, size_t last) const {
 }
 
 // Make the information of the rows positive semidefinite: the absolute values
-// of its eigenvalues.
+// of its eigenvalues, each predictor in its own unit.
 void Laplace::project(const std::vector<int>& active, size_t first, size_t last) {
     const int k = static_cast<int>(active.size());
+    Vector unit(k);
+    for (int a = 0; a < k; ++a) unit[a] = predictors_.unit(active[a]);
     auto mended = [](double v) {
         return std::isfinite(v) ? std::max(std::fabs(v), least_weight) : 1.0;
     };
     if (k == 1) {
         Vector& w = W_.make(active[0], active[0]);
-        for (size_t i = first; i < last; ++i) w[i] = mended(w[i]);
+        const double own = unit[0] * unit[0];
+        for (size_t i = first; i < last; ++i) w[i] = mended(w[i] * own) / own;
         return;
     }
     Vector A(static_cast<size_t>(k) * k), values(k), vectors(A.size());
     for (size_t i = first; i < last; ++i) {
         for (int a = 0; a < k; ++a)
-            for (int e = 0; e < k; ++e) A[at(a, e, k)] = W_.at(active[a], active[e])[i];
+            for (int e = 0; e < k; ++e)
+                A[at(a, e, k)] = W_.at(active[a], active[e])[i] * unit[a] * unit[e];
         eigen_symmetric(k, A.data(), values.data(), vectors.data());
         for (double& v : values) v = mended(v);
         for (int a = 0; a < k; ++a)
@@ -182,7 +186,7 @@ void Laplace::project(const std::vector<int>& active, size_t first, size_t last)
                 double s = 0;
                 for (int j = 0; j < k; ++j)
                     s += values[j] * vectors[at(a, j, k)] * vectors[at(e, j, k)];
-                W_.make(active[a], active[e])[i] = s;
+                W_.make(active[a], active[e])[i] = s / (unit[a] * unit[e]);
             }
     }
 }

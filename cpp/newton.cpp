@@ -231,7 +231,8 @@ void Search::step_back() {
         for (int k = 0; k < K_; ++k)
             if (held(k)) phi_[k] = phi[k];
         f_ = evaluate(phi_);
-        if (!std::isfinite(f_) || phi_ == last) break;
+        if (phi_ == last) break;
+        if (!std::isfinite(f_)) continue;
         if (!digits_lost()) {
             differentiate();
             return;

@@ -76,6 +76,7 @@ Predictors::Predictors(const Blocks& pattern, const std::vector<std::vector<int>
             f.X = f.own.data();
         }
         f.offset = gather(in.offset);
+        f.unit = in.unit;
         fixed_.push_back(std::move(f));
     }
     for (size_t k = 0; k < pattern.factors.size(); ++k) {

@@ -24,6 +24,7 @@ struct PredictorInput {
     int columns = 0;
     std::vector<int> coefficient;   // of each column
     const double* offset = nullptr; // (n) or null
+    double unit = 1;                // the predictor's own
 };
 
 // Symmetric weights of all rows: at(m, l) is (n), or null where it is zero.
@@ -90,6 +91,8 @@ class Predictors {
     // eta = o_m + X_m beta on a range of rows, or without the offset.
     void fixed(int m, const double* beta, size_t first, size_t last, double* eta,
                bool offset = true) const;
+    // What is one of a predictor: the size of a mean on the response's own scale.
+    double unit(int m) const { return fixed_[m].unit; }
     // Whether a coefficient enters a predictor.
     bool enters(int coefficient, int m) const;
     // out[k] = Z_m b of the k-th random predictor.
@@ -123,6 +126,7 @@ class Predictors {
         const double* X = nullptr;
         std::vector<int> coefficient;
         Vector offset;
+        double unit = 1;
     };
 
     void weighted_row(const Working& to, const Weights& W, int m, size_t i, double* u) const;

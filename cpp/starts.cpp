@@ -32,7 +32,14 @@ constexpr int most_alone = 6;                              // columns that are l
 constexpr size_t most_exchanged = 8;        // axes along which variances change places
 const std::vector<double> distances{1, 16}; // of what has run away, brought nearer
 constexpr int most_rounds = 3;
-constexpr int directions = 36; // in which two loadings may stand
+constexpr int on_sphere = 120;                      // directions in which three loadings may stand
+constexpr double golden_turn = 2.39996322972865332; // of a spiral of equal areas
+constexpr double near_by = 0.94;                    // cosine of directions that are neighbours
+constexpr double alike = 0.9; // correlations of the first column, but for their signs
+constexpr int most_signs = 4; // columns of which all signs are tried
+constexpr std::array<double, 2> hardly{0.01, 0.1}; // sizes beside where a valley may begin at zero
+constexpr double in_reach = 1;                     // of the criterion: what a search may yet gain
+constexpr int directions = 36;                     // in which two loadings may stand
 constexpr double half_turn = 3.14159265358979323846;
 constexpr std::array<double, 5> around{0.5, 0.7, 1.0, 1.4, 2.0}; // sizes beside that of an optimum
 constexpr std::array<double, 5> of_none{0.3, 0.7, 1.5, 3, 7};    // where it has no variance
@@ -347,6 +354,70 @@ Vector exchanged(const std::vector<Axis>& along, const Axis& from, const Vector&
     return out;
 }
 
+// An optimum of an unstructured term of several columns with other signs of their correlations,
+// which are all near one in size; and without the variance of each column in turn.
+std::vector<Vector> resigned(const Term& term, const Vector& phi) {
+    const int r = term.structure->r;
+    Vector size(r);
+    for (int b = 0, k = term.offset; b < r; ++b)
+        for (int a = b; a < r; ++a, ++k) size[a] = std::hypot(size[a], phi[k]);
+    const double largest = *std::max_element(size.begin(), size.end());
+    std::vector<Vector> out;
+    for (int without = -1; without < r; ++without)
+        for (int signs = 0; signs < 1 << (r - 1); ++signs) {
+            if (without > 0 && (signs >> (without - 1) & 1)) continue;
+            if (without == 0 && (signs & 1)) continue;
+            Vector at = phi;
+            for (int b = 0, k = term.offset; b < r; ++b)
+                for (int a = b; a < r; ++a, ++k) {
+                    const double own = a == without ? low : std::max(size[a], low * largest);
+                    const bool negative = a > 0 && (signs >> (a - 1) & 1);
+                    at[k] = b == 0   ? (negative ? -alike : alike) * own
+                            : a == b ? std::sqrt(1 - alike * alike) * own
+                                     : 0.0;
+                }
+            out.push_back(std::move(at));
+        }
+    return out;
+}
+
+// The same of three columns: loadings of rank one all over half a sphere (a spiral of equal areas),
+// each at the best of some sizes; those that lie lower than their neighbours.
+std::vector<Vector> all_over(Criterion& criterion, const Term& term, const Vector& phi) {
+    const double* L = phi.data() + term.offset;
+    double own = 0;
+    for (int k = 0; k < term.parameters; ++k) own += L[k] * L[k];
+    own = own < low * low ? 1.0 : std::sqrt(own);
+    std::vector<std::array<double, 3>> direction(on_sphere);
+    std::vector<Vector> start(on_sphere);
+    Vector value(on_sphere, std::numeric_limits<double>::infinity());
+    for (int i = 0; i < on_sphere; ++i) {
+        const double height = (i + 0.5) / on_sphere, turn = golden_turn * i;
+        const double width = std::sqrt(1 - height * height);
+        direction[i] = {height, width * std::cos(turn), width * std::sin(turn)};
+        for (double times : around) {
+            Vector at = phi;
+            std::fill_n(at.begin() + term.offset, term.parameters, 0.0);
+            for (int a = 0; a < 3; ++a) at[term.offset + a] = times * own * direction[i][a];
+            const double f = criterion.evaluate(at.data());
+            if (!(f < value[i])) continue;
+            value[i] = f;
+            start[i] = std::move(at);
+        }
+    }
+    std::vector<Vector> out;
+    for (int i = 0; i < on_sphere; ++i) {
+        bool lowest = !start[i].empty();
+        for (int j = 0; lowest && j < on_sphere; ++j) {
+            double cosine = 0;
+            for (int a = 0; a < 3; ++a) cosine += direction[i][a] * direction[j][a];
+            lowest = i == j || std::fabs(cosine) < near_by || value[i] <= value[j];
+        }
+        if (lowest) out.push_back(std::move(start[i]));
+    }
+    return out;
+}
+
 // One term with hardly any variance of the others, at the best of some sizes, for each shape.
 std::vector<Vector> by_itself(Criterion& criterion, const Blocks& blocks, const Term& term) {
     std::vector<Vector> out;
@@ -414,6 +485,8 @@ class Starts {
     void from_other_shapes();
     void from_single_terms();
     void from_exchanges();
+    void from_other_signs();
+    void from_hardly_any();
     bool disagree() const { return best_.agreeing < best_.starts; }
 
     const Blocks& blocks_;
@@ -503,6 +576,42 @@ void Starts::from_exchanges() {
     }
 }
 
+void Starts::from_other_signs() {
+    for (const Factor& f : blocks_.factors)
+        for (const Term& t : f.terms) {
+            const Structure& own = *t.structure;
+            if (!own.unstructured() || own.r < 3 || own.r > most_signs) continue;
+            const Vector end = best_.phi;
+            for (const Vector& phi : resigned(t, end)) from(phi);
+            if (own.r == 3 && on_sphere * around.size() < evaluations_)
+                for (const Vector& phi : all_over(criterion_, t, end)) from(phi);
+        }
+}
+
+// Valleys beside zero that a grid of sizes steps over: of all terms together, and of each beside
+// the best of the others.
+void Starts::from_hardly_any() {
+    std::vector<const Term*> terms{nullptr};
+    for (const Factor& f : blocks_.factors)
+        for (const Term& t : f.terms) terms.push_back(&t);
+    if (terms.size() == 2) terms.pop_back();
+    const Vector end = best_.phi;
+    for (const Term* only : terms)
+        for (double size : hardly) {
+            Vector phi = end;
+            for (const Factor& f : blocks_.factors)
+                for (const Term& t : f.terms) {
+                    if (only && only != &t) continue;
+                    t.structure->start(phi.data() + t.offset);
+                    t.structure->rescale(size, phi.data() + t.offset);
+                }
+            const double value = criterion_.evaluate(phi.data());
+            if (!(value < best_.criterion + in_reach)) continue;
+            from(phi);
+            break;
+        }
+}
+
 bool Starts::run() {
     evaluate_grid(points(blocks_));
     const size_t least = best_.faces.empty() && along_.size() <= 3 ? 1 : few_starts;
@@ -510,6 +619,8 @@ bool Starts::run() {
     if (!best_.faces.empty() || disagree()) from_other_correlations();
     from_other_shapes();
     from_single_terms();
+    from_hardly_any();
+    if (disagree()) from_other_signs();
     // where the starts disagree there may be more to find
     if (disagree()) from_grid(many_starts, when_in_doubt, many_starts);
     from_exchanges();

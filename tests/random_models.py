@@ -246,15 +246,28 @@ def same_partition(codes: Any, labels: Any) -> bool:
     return len(pairs) == pairs.a.nunique() == pairs.b.nunique()
 
 
-def has_structure(name: str, psi: Floats) -> bool:
-    """Tell whether a covariance matrix is of its structure."""
+def places(names: tuple[str, ...], table: pd.DataFrame) -> NDArray[np.int64]:
+    """Places of columns among the levels of t that the table has, left-out rows too."""
+    levels = sorted(table["t"].dropna().unique())
+    known = [f"t{level}" for level in levels]
+    at = [known.index(name) if name in known else i for i, name in enumerate(names)]
+    return np.array(at)
+
+
+def has_structure(name: str, psi: Floats, at: NDArray[np.int64], least: float = 0.0) -> bool:
+    """Tell whether a covariance matrix is of its structure, its columns at these places.
+
+    An eigenvalue below zero by `least` is rounding.
+    """
     r, sd = len(psi), np.sqrt(np.diag(psi))
     size = float(sd.max(initial=0.0))
     if size < 1e-150:
         return True
     off = psi / size**2
     equal = np.allclose(sd / size, sd[0] / size, atol=1e-7)
-    lags = [np.diag(off, i) for i in range(1, r)]
+    apart = np.abs(np.subtract.outer(at, at))
+    lags = [off[apart == i] for i in range(1, int(apart.max(initial=0)) + 1)]
+    lags = [lag if lag.size else np.array([np.nan]) for lag in lags]
     if name in ("diag", "homdiag"):
         return bool(np.allclose(off, np.diag(np.diag(off)), atol=1e-9)) and (
             equal if name == "homdiag" else True
@@ -262,15 +275,19 @@ def has_structure(name: str, psi: Floats) -> bool:
     if name in ("homcs", "ar1", "homtoep") and not equal:
         return False
     if name in ("homtoep", "ar1"):
-        same = all(np.allclose(lag, lag[0], atol=1e-7) for lag in lags)
+        same = all(np.allclose(lag, lag[0], atol=1e-7, equal_nan=True) for lag in lags)
         if name == "homtoep" or r < 3 or not same:
             return same
-        rho = lags[0][0] / off[0, 0] if off[0, 0] > 1e-12 else 0.0
-        return all(abs(lag[0] - off[0, 0] * rho ** (i + 1)) < 1e-6 for i, lag in enumerate(lags))
+        if np.isnan(lags[0][0]) or off[0, 0] <= 1e-12:
+            return True
+        known = [(i, lag[0]) for i, lag in enumerate(lags) if not np.isnan(lag[0])]
+        return all(
+            abs(v - off[0, 0] * (lags[0][0] / off[0, 0]) ** (i + 1)) < 1e-6 for i, v in known
+        )
     if name in ("cs", "homcs") and r > 2 and sd.min() > 1e-6 * size:
         corr = (psi / sd[:, None] / sd)[np.triu_indices(r, 1)]
         return bool(np.allclose(corr, corr[0], atol=1e-5))
-    return bool(np.linalg.eigvalsh(off)[0] > -1e-8)
+    return bool(np.linalg.eigvalsh(off)[0] > -1e-8 - least / size**2)
 
 
 def close(ours: Any, theirs: Any, size: float, tolerance: float = CLOSE) -> bool:
@@ -378,7 +395,8 @@ def differences(case: Problem, fit: Any) -> Iterator[str]:
         Z.append(dense_z(term, factor, table))
         if not close(term.z, np.column_stack([column(v, table) for v in term.names]), 0, 1e-12):
             yield f"Z of {term.label} differs from the names of its columns"
-        if not has_structure(term.structure, psi):
+        least = 1e-10 * estimate.sigma**2 / max(float(np.max(term.z**2, initial=0.0)), 1e-300)
+        if not has_structure(term.structure, psi, places(term.names, case.table), least):
             yield f"the covariance of ({term.label}) is no {term.structure}: {psi.tolist()}"
     twin = Twin(table["y"].to_numpy(float), X, offset, weights, tuple(Z), reml)
     yield from _at_the_parameters(case, fit, twin, table)

@@ -177,6 +177,52 @@ def test_words_of_the_ends(name, label, sign, words):
     assert words in end_words(family(name), label, sign)
 
 
+@pytest.mark.parametrize("end", [12.0, 25.0, 700.0])
+def test_tweedie_with_a_power_near_2_is_the_gamma(end, agree):
+    y = np.exp(np.linspace(-2, 3, 21))
+    etas = np.array([np.full(21, 1.0), np.full(21, np.log(0.6)), np.full(21, end)])
+    found = family("tweedie").log_density(y, etas)
+    limit = stats.gamma(1 / 0.6, scale=0.6 * np.e).logpdf(y)
+    agree("glmm(family='tweedie')", f"log density of 21 values at logit(p - 1) = {end:g}", found,
+          limit, peer="SciPy's gamma distribution", atol=2e-3)  # fmt: skip
+
+
+@pytest.mark.parametrize("end", [-7.0, -7.9])
+@pytest.mark.parametrize("log_phi", [-0.004, 0.0, 0.001])
+def test_tweedie_with_a_power_near_1_at_whole_counts(end, log_phi, agree):
+    from scipy.special import gammaln, logsumexp
+
+    y, log_mu, phi = np.arange(1.0, 25), np.log(3.0), np.exp(log_phi)
+    etas = np.array([np.full(24, log_mu), np.full(24, log_phi), np.full(24, end)])
+    power = 1 + 1 / (1 + np.exp(-end))
+    rate = np.exp((2 - power) * log_mu) / (phi * (2 - power))
+    scale, shape = phi * (power - 1) * np.exp((power - 1) * log_mu), (2 - power) / (power - 1)
+    j = np.arange(1.0, 200)[:, None]  # a gamma of each number of jumps
+    parts = j * np.log(rate) - rate - gammaln(j + 1) + stats.gamma(j * shape, scale=scale).logpdf(y)
+    agree("glmm(family='tweedie')", f"log density of 1 to 24 at logit(p - 1) = {end:g}, log phi = "
+          f"{log_phi:g}", family("tweedie").log_density(y, etas), logsumexp(parts, axis=0),
+          peer="the sum over 199 numbers of jumps", atol=1e-7)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["lognormal", "wald", "poisson"])
+def test_a_power_at_its_end_leaves_standard_errors(kind):
+    rng = np.random.default_rng(0)
+    mean = np.exp(1 + 0.3 * rng.normal(size=20)[GROUP])
+    drawn = {
+        "lognormal": lambda: mean * np.exp(0.6 * rng.normal(size=200)),
+        "wald": lambda: mean * rng.wald(1, 3, 200),
+        "poisson": lambda: rng.poisson(mean),
+    }
+    y = drawn[kind]()
+    fit, said = fitted(y, "tweedie")
+    limit = "poisson" if kind == "poisson" else family("Gamma", "log")
+    other = fitted(y, limit)[0]
+    assert f"where with p = {1 if kind == 'poisson' else 2} the Tweedie is" in said
+    assert fit.coef.iloc[0] == pytest.approx(other.coef.iloc[0], abs=2e-4)
+    assert fit.bse.iloc[0] == pytest.approx(other.bse.iloc[0], rel=1e-3)
+    assert np.isfinite(fit.tidy()["std_error"]).all()
+
+
 def test_estimates_without_a_covariance_have_no_interval_and_no_raw_error():
     rng = np.random.default_rng(3)
     y = np.where(rng.random(200) < 0.02, 3, 2)

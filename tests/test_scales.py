@@ -199,6 +199,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], tuple[str, ...], int]] = {
     "gaussian REML": ("y", {"family": "gaussian", "reml": True}, ("y", "o"), N - P),
     "gaussian log": ("positive", {"family": "gaussian", "link": "log"}, ("positive",), N),
     "t": ("y", {"family": "t"}, ("y", "o"), N),
+    "skewnormal": ("positive", {"family": "skewnormal"}, ("positive",), N),
     "censored": ("cbind(lower, upper)", {"family": "censored"}, ("lower", "upper", "o"), -1),
     "Gamma": ("positive", {"family": "Gamma", "link": "log"}, ("positive",), N),
     "Gamma identity": ("positive", {"family": "Gamma", "link": "identity"}, ("positive",), N),

@@ -61,6 +61,13 @@ FOUND = {
     (90001, 169): "a redundant column 1e5 times smaller than those that it depends on",
     (2207, 442): "ar1: an optimum of effects ten times smaller than those found first",
     (11, 585): "effects beside coefficients of which little is known",
+    (5113001, 331): "a way back from where digits are lost over points without a likelihood",
+    (5113003, 392): "a valley at no variance below the one that a grid of sizes finds",
+    (5113004, 760): "a flat direction where second derivatives are rounding; related predictors",
+    (5113005, 816): "information with a negative eigenvalue in a test of variances",
+    (5113005, 951): "dependent columns at the boundary, where no single entry can move",
+    (5113007, 585): "three columns: one of several optima of rank one",
+    (5113009, 81): "ar1 with a level that only left-out rows have",
     (42, 696): "one degree of freedom: the restricted likelihood is constant",
 }
 

@@ -133,7 +133,7 @@ def generalised(
     family=POISSON, y=COUNTS, extra=None, weights=None, predictors=None, coefficients=2,
     factors=None, chain=(0,), threads=2, nodes=1, integrated=(), sparse=False,
 ):  # fmt: skip
-    rows = [{"X": X, "coefficients": [0, 1], "offset": None}]
+    rows = [{"X": X, "coefficients": [0, 1], "offset": None, "unit": 1.0}]
     factors = [factor(owners=[0])] if factors is None else factors
     return _core.GeneralisedProblem(
         family, y, extra, weights, rows if predictors is None else predictors, coefficients,

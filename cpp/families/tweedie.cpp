@@ -15,7 +15,11 @@ namespace {
 
 constexpr double negligible = -50; // log of a term beside the largest
 constexpr double furthest = 25;    // of logit(p - 1) from 0
-constexpr double large = 1000;     // from here on differences of log Gamma by Stirling
+constexpr double nearest_one = -8; // logit(p - 1) from where on it is drawn together, see bounded()
+constexpr double least_two = 3, most_two = 10;
+constexpr double jumps = 8.5;  // log of the number of jumps, on the way to 2
+constexpr double sharp = 20;   // a from where on terms next to each other differ greatly
+constexpr double large = 1000; // from here on differences of log Gamma by Stirling
 
 // The term about which the sum is taken, and how far apart the terms taken are. The
 // terms are log-concave in j. Where they are wide every `stride`-th is enough
@@ -28,6 +32,10 @@ struct Middle {
         const double width = std::sqrt(mode / (1 + a));
         stride = width > 20 ? std::floor(width / 2) : 1;
         j = stride > 1 ? mode : std::max(1.0, std::floor(mode));
+        // near p = 1 a neighbour of the largest term is smaller than any number beside it
+        if (stride == 1 && a > sharp &&
+            c > std::log(j + 1) + std::lgamma(a * (j + 1)) - std::lgamma(a * j))
+            ++j;
     }
 };
 
@@ -111,12 +119,26 @@ class Series {
     Jet<2, 3> sum_{0};
 };
 
+// logit(p - 1) with ends: beyond each it comes to rest one further, smoothly. Nearer to 2 the
+// series has no digits, the fewer the smaller phi, and the density is that of the gamma to some
+// 1e-4; nearer to 1 that of whole counts has no limit. There the likelihood is level, and a power
+// that goes there is seen to do so.
+template <class T>
+T bounded(const T& s, const T& log_phi) {
+    auto at_rest = [&s](const T& from) { return from + 1 - 2 * expit(-2 * (s - from)); };
+    if (s.value() < nearest_one) return at_rest(T(nearest_one));
+    if (s.value() <= least_two) return s;
+    const double wanted = log_phi.value() + jumps, top = std::clamp(wanted, least_two, most_two);
+    if (s.value() <= top) return s;
+    return at_rest(top == wanted ? log_phi + jumps : T(top));
+}
+
 struct Tweedie : Plain {
     static constexpr int predictors = 3;
     Link link;
     template <class T>
     T log_density(double y, double, const T* eta) const {
-        const T log_mu = log_mean(link, eta[0]), &log_phi = eta[1], &s = eta[2];
+        const T log_mu = log_mean(link, eta[0]), &log_phi = eta[1], s = bounded(eta[2], log_phi);
         const T lambda = exp(expit(-s) * log_mu - log_phi + softplus(s));
         if (y == 0) return -lambda;
         if (!(y > 0)) return T(-infinity);

@@ -16,6 +16,7 @@ from ranef import _core, covariance
 from ranef.derivatives.linear import VALUES, level_rows
 from ranef.derivatives.scores import cluster_scores
 from ranef.errors import ModelError
+from ranef.solve.laplace import LEAST_INFORMATION
 from ranef.solve.parametrisation import joined
 from ranef.solve.predictors import GeneralisedAssembly, Spot, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
@@ -231,6 +232,8 @@ def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
     """
     assembly = _assembly(estimate)
     hessian, loose, moved = _curvature(assembly, estimate)
+    away = np.isin(assembly.free.first[assembly.outer], estimate.runaway)
+    hessian = _at_limits(hessian, np.flatnonzero(away), loose)
     keep = np.ix_(loose, loose)
     outside = np.zeros_like(hessian)
     outside[keep] = _inverse_of_half(hessian[keep], bool(estimate.optimum.flat))
@@ -272,15 +275,38 @@ FLAT = 1e-6
 """Eigenvalue of the scaled Hessian that counts as none, where some are known to be."""
 
 
-def _inverse_of_half(hessian: Floats, flat: bool = False) -> Floats:
-    """Twice the inverse; of a Hessian that is flat in known directions, a generalised one."""
+def _at_limits(hessian: Floats, away: NDArray[np.intp], loose: NDArray[np.bool_]) -> Floats:
+    """Second derivatives in which coefficients that diverge are by themselves, nearly level.
+
+    Only where rounding leaves the matrix not definite: the others are then known as they are at
+    the limit.
+    """
+    if not away.size or _definite(hessian[np.ix_(loose, loose)]):
+        return hessian
+    out = hessian.copy()
+    out[away], out[:, away] = 0.0, 0.0
+    out[away, away] = 2 * LEAST_INFORMATION
+    return out
+
+
+def _scaled(hessian: Floats) -> tuple[Floats, Floats]:
+    """The matrix with a diagonal of one, and what it was divided by."""
     scale = np.sqrt(np.abs(np.diag(hessian)))
     scale[scale == 0] = 1.0
-    scaled = hessian / np.outer(scale, scale)
+    return hessian / np.outer(scale, scale), scale
+
+
+def _definite(hessian: Floats) -> bool:
+    return not len(hessian) or bool(np.linalg.eigvalsh(_scaled(hessian)[0])[0] > 0)
+
+
+def _inverse_of_half(hessian: Floats, flat: bool = False) -> Floats:
+    """Twice the inverse; of a Hessian that is flat in known directions, a generalised one."""
+    scaled, scale = _scaled(hessian)
     if flat:
         inverse = np.linalg.pinv(scaled, rcond=FLAT, hermitian=True)
         return np.asarray(2 * inverse / np.outer(scale, scale), dtype=np.float64)
-    if len(scaled) and np.linalg.eigvalsh(scaled)[0] <= 0:
+    if not _definite(hessian):
         raise ModelError(
             "the matrix of second derivatives of the log-likelihood is not definite, so that "
             "there are no standard errors: a coefficient or a variance cannot be estimated "

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from ranef.models.records import GeneralisedEstimate, theta_slices
 from ranef.models.rows import at_levels
+from ranef.models.sizes import effect_sizes
 from ranef.models.working import information_weights
 from ranef.solve import quadrature
-from ranef.solve.laplace import GeneralisedSolution, fit_generalised
+from ranef.solve.laplace import fit_generalised
 from ranef.solve.predictors import assemble_generalised
 from ranef.solve.problem import GeneralisedDesign, LinearPredictor
 
@@ -150,7 +151,10 @@ def _gap(estimate: GeneralisedEstimate) -> LikelihoodGap | None:
 
 
 def level_information(estimate: GeneralisedEstimate, term: int) -> float:
-    """The median, over levels, of what the data say of an effect: its inverse variance."""
+    """The median, over levels, of what the data say of an effect: its inverse variance.
+
+    An effect of one moves a row by one unit of the linear predictor.
+    """
     weights = information_weights(estimate)
     own = estimate.terms[term]
     factor = estimate.factors[own.factor]
@@ -159,7 +163,7 @@ def level_information(estimate: GeneralisedEstimate, term: int) -> float:
     for a, m in enumerate(estimate.design.random):
         z = estimate.design.columns(term, m)
         told += np.maximum(weights[a][a], 0.0) * np.einsum("ni,ij,nj->n", z, psi, z)
-    size = told / max(float(np.max(np.diag(psi))), 1e-300)
+    size = told / max(_spread(psi, effect_sizes(estimate, term)) ** 2, 1e-300)
     return float(np.median(np.bincount(factor.codes, size, factor.n_levels)))
 
 
@@ -186,7 +190,7 @@ def _little(estimate: GeneralisedEstimate, term: int) -> bool:
     own = estimate.terms[term]
     if own.structure not in ("us", "diag") or own.kernel is not None:
         return False
-    sd = np.sqrt(np.max(np.diag(estimate.covariances[term])))
+    sd = _spread(estimate.covariances[term], effect_sizes(estimate, term))
     return bool(sd > LEAST_SD and level_information(estimate, term) < LITTLE)
 
 
@@ -194,9 +198,14 @@ def _factors(estimate: GeneralisedEstimate, terms: Sequence[int]) -> list[int]:
     return list(dict.fromkeys(estimate.terms[t].factor for t in terms))
 
 
-def _sds(solution: GeneralisedSolution) -> list[float]:
-    """Largest standard deviation of each term; one of zero is as good as a very small one."""
-    return [max(float(np.sqrt(np.max(np.diag(psi)))), 1e-6) for psi in solution.covariances]
+def _spread(psi: Floats, sizes: Floats) -> float:
+    """The largest standard deviation of a term's effects in a row, whatever their units."""
+    return float(np.max(np.sqrt(np.diag(psi)) * sizes))
+
+
+def _sds(covariances: Sequence[Floats], sizes: Sequence[Floats]) -> list[float]:
+    """That of each term; one of zero is as good as a very small one."""
+    return [max(_spread(psi, own), 1e-6) for psi, own in zip(covariances, sizes, strict=True)]
 
 
 def _is_far(sd: float, better: float) -> bool:
@@ -214,13 +223,13 @@ def _nodes(design: GeneralisedDesign) -> int:
 def _whole(estimate: GeneralisedEstimate, doubtful: Sequence[int]) -> LaplaceError | None:
     """Follow quadrature from the estimate; to the end where it moves and costs little."""
     design = estimate.design
-    before = [float(np.sqrt(np.max(np.diag(psi)))) for psi in estimate.covariances]
-
+    sizes = [effect_sizes(estimate, t) for t in range(len(estimate.terms))]
+    before = _sds(estimate.covariances, sizes)
     first = fit_generalised(
         design, estimate.coefficients, theta=estimate.theta, quadrature=_nodes(design),
         max_evaluations=EVALUATIONS,
     )  # fmt: skip
-    moved = {t: abs(np.log(_sds(first)[t] / before[t])) for t in doubtful}
+    moved = {t: abs(np.log(_sds(first.covariances, sizes)[t] / before[t])) for t in doubtful}
     if max(moved.values()) < MOVED:
         return None
     nodes = FINAL_NODES.get(_size(design), 3)
@@ -231,10 +240,12 @@ def _whole(estimate: GeneralisedEstimate, doubtful: Sequence[int]) -> LaplaceErr
             design, first.coefficients, theta=first.theta, quadrature=nodes, max_evaluations=WHOLE
         )
     drop = float(first.optimum.trace[0] - better.optimum.criterion)
-    term = max(doubtful, key=lambda t: abs(np.log(_sds(better)[t] / before[t])))
-    sd = _sds(better)[term]
-    poor = drop >= MATTERS and _is_far(before[term], sd)
-    return LaplaceError(term, before[term], sd, poor, final and better.optimum.converged)
+    after = _sds(better.covariances, sizes)
+    term = max(doubtful, key=lambda t: abs(np.log(after[t] / before[t])))
+    poor = drop >= MATTERS and _is_far(before[term], after[term])
+    sd = float(np.sqrt(np.max(np.diag(estimate.covariances[term]))))
+    now = sd * after[term] / before[term]
+    return LaplaceError(term, sd, now, poor, final and better.optimum.converged)
 
 
 def _conditional(estimate: GeneralisedEstimate, factor: int) -> LaplaceError | None:
@@ -253,7 +264,8 @@ def _conditional(estimate: GeneralisedEstimate, factor: int) -> LaplaceError | N
         )
         for nodes in (1, _nodes(design))
     ]  # fmt: skip
-    laplace, better = (_sds(one) for one in fits)
+    sizes = [effect_sizes(estimate, t) for t in own]
+    laplace, better = (_sds(one.covariances, sizes) for one in fits)
     drop = float(fits[1].optimum.trace[0] - fits[1].optimum.criterion) * rows / design.n
     k = int(np.argmax([abs(np.log(b / a)) for a, b in zip(laplace, better, strict=True)]))
     poor = drop >= MATTERS and _is_far(laplace[k], better[k])

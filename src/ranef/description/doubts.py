@@ -12,6 +12,7 @@ from ranef.errors import ConvergenceWarning, DataWarning, warn
 from ranef.models.family_words import counts, end_words, predictor_of
 from ranef.models.labels import coefficient_labels
 from ranef.models.records import CONDITIONAL, Estimate, as_generalised
+from ranef.models.sizes import effect_sizes
 from ranef.solve import quadrature
 
 __all__ = [
@@ -184,7 +185,8 @@ def laplace_concern(estimate: Estimate) -> str | None:
     if estimate.family.name not in BINARY:
         return None
     for t, term in enumerate(estimate.terms):
-        large = np.sqrt(np.max(np.diag(estimate.covariances[t]))) > LARGE_SD
+        sd = np.sqrt(np.diag(estimate.covariances[t])) * effect_sizes(estimate, t)
+        large = np.max(sd) > LARGE_SD
         if large and term.structure in ("us", "diag") and _rows_a_level(estimate, t) < FEW_TRIALS:
             return _poor(estimate, t, error if error is not None and error.term == t else None)
     return None
@@ -197,6 +199,11 @@ def _rows_a_level(estimate: Estimate, term: int) -> float:
     return float(np.median(np.bincount(factor.codes, trials, factor.n_levels)))
 
 
+def _sd(value: float) -> str:
+    """A standard deviation in words, whatever its units."""
+    return number(float(value), 2 if 0.1 <= value < 1e4 else None)
+
+
 def _poor(estimate: Estimate, term: int, error: LaplaceError | None) -> str:
     group = estimate.factors[estimate.terms[term].factor].name
     noun = "trials" if estimate.family.name in BINARY[:2] else "rows"
@@ -204,10 +211,10 @@ def _poor(estimate: Estimate, term: int, error: LaplaceError | None) -> str:
     found = ""
     if error is not None:
         about = "" if error.final else "about "
-        found = f", where quadrature finds {about}{error.better:.2f}"
+        found = f", where quadrature finds {about}{_sd(error.better)}"
     text = (
         f"the Laplace approximation is poor here: the levels of {group} have a median of {few:g} "
-        f"{noun if few != 1 else noun[:-1]} and their standard deviation is {sd:.2f}{found}, so "
+        f"{noun if few != 1 else noun[:-1]} and their standard deviation is {_sd(sd)}{found}, so "
         "that it and the coefficients may be off."
     )
     if estimate.design is not None and quadrature.integrable(estimate.design):

@@ -22,6 +22,8 @@ __all__ = ["fit_lmm"]
 Floats = NDArray[np.float64]
 
 MOST_TURNS = 60
+NOISY = 1e-8
+"""Rounding of the criterion beside which its second derivatives may not show a flat direction."""
 STANDSTILL = 1e-6
 """Movement of the coefficients in their standard errors."""
 
@@ -175,16 +177,18 @@ def _with_flat_directions(
     """Look for directions that change nothing, where the Hessian has one."""
     curvatures = [curvature for _, _, curvature in search["faces"]]
     flat = looks_flat(search["phi"], search["hessian"], search["free"], curvatures)
-    if not flat and not may_exchange(assembly):
+    noisy = search["tolerance"] > NOISY
+    if not flat and not noisy and not may_exchange(assembly):
         return optimum
     spec, y, here = assembly.spec, assembly.own.rest, float(search["criterion"])
 
     def again(theta: Floats) -> Floats | None:
         phi = assembly.phi(theta, {})
-        if as_good(assembly.core.state(y, reml, phi, False)["criterion"], here):
+        noise = float(search["tolerance"]) if noisy else 0.0
+        if as_good(assembly.core.state(y, reml, phi, False)["criterion"], here, noise):
             return theta
         near = assembly.core.fit(y, reml, phi, MAX_EVALUATIONS, None)
-        return assembly.end(near)[0] if as_good(near["criterion"], here) else None
+        return assembly.end(near)[0] if as_good(near["criterion"], here, noise) else None
 
     weights = np.ones(spec.n) if spec.weights is None else spec.weights
     everything = Predictor(

@@ -35,6 +35,9 @@ __all__ = ["ALWAYS_THERE", "Assembly", "assemble", "check_memory", "scale_fixed"
 Floats = NDArray[np.float64]
 
 NEARLY_DEPENDENT = 1e-5
+RELATED = 1e-3
+"""The same where orthogonal columns cost next to nothing: beside large effects, digits count."""
+CHEAP = 1e6
 NO_VARIATION = 1e-10
 ALWAYS_THERE = 50_000_000
 
@@ -93,7 +96,8 @@ def scale_fixed(X: Any) -> FixedScale:
     gram = cross_products(X)
     scale = np.sqrt(n / np.diag(gram))
     gram = gram * scale[:, None] * scale
-    if np.linalg.eigvalsh(gram)[0] > NEARLY_DEPENDENT * n:
+    cheap = dense and n * p * p <= CHEAP
+    if np.linalg.eigvalsh(gram)[0] > (RELATED if cheap else NEARLY_DEPENDENT) * n:
         log_det = float(np.log(scale).sum())
         X = np.ascontiguousarray(X) if dense else X
         return FixedScale(X, scale, gram, np.diag(scale), log_det)

@@ -45,6 +45,7 @@ COLLINEAR = 1e-4
 LEVEL_FACE = 1e-4
 NEGLIGIBLE = 1e-6
 SAME = 1e-8
+OFTEN = 10.0
 LINEAR = frozenset(("us", "diag", "homdiag", "kernel"))
 
 
@@ -135,9 +136,15 @@ def looks_flat(phi: Floats, hessian: Floats, free: Sequence[bool], faces: Sequen
     return bool(np.linalg.eigvalsh(H / np.outer(scale, scale))[0] < COLLINEAR)
 
 
-def as_good(criterion: float, here: float) -> bool:
-    """Tell whether two values of a criterion are the same but for rounding."""
-    return abs(float(criterion) - here) <= SAME * (1.0 + abs(here))
+def as_good(criterion: float, here: float, noise: float = 0.0) -> bool:
+    """Tell whether two values of a criterion are the same but for rounding.
+
+    Parameters
+    ----------
+    noise : float
+        What is known of the rounding, which may be some times as large.
+    """
+    return abs(float(criterion) - here) <= SAME * (1.0 + abs(here)) + OFTEN * noise
 
 
 def with_flat_directions(
@@ -166,6 +173,9 @@ def with_flat_directions(
         for null in null_directions(model, theta, factors, predictor, fixed)
     ]
     followed, there = _elsewhere(model, theta, nulls, again)
+    if not followed:
+        nulls = _of_dependent_columns(model, predictors, fixed)
+        followed, there = _elsewhere(model, theta, nulls, again)
     if not followed:
         return _exchanged(optimum, model, fixed, again)
     flat = tuple(_described(model, nulls[i]) for i in followed)
@@ -219,6 +229,27 @@ def null_directions(
     return [
         replace(_null(model, theta, coordinates, change, v, raw, size), scaled=True) for v in sizes
     ] + nulls
+
+
+def _of_dependent_columns(
+    model: Parametrisation, predictors: Sequence[Predictor], held: Bools
+) -> list[Null]:
+    """Variances of combinations of a term's columns that are zero in every row.
+
+    They can always grow, where single entries of a covariance matrix at its boundary cannot.
+    """
+    out = []
+    parts = model.split(held)
+    for t in sorted({t for predictor in predictors for t in predictor.terms}):
+        term = model.terms[t]
+        if term.term.structure != "us" or term.size < 2 or np.any(parts[t]):
+            continue
+        _, values, vectors = np.linalg.svd(np.linalg.qr(term.term.z @ term.basis)[1])
+        values = np.append(values, np.zeros(term.size - len(values)))
+        for v in vectors[values <= DEPENDENT * values[0]]:
+            user = term.basis @ v
+            out.append(Null({t: np.outer(user, user)}, {}, 0.0, False))
+    return out
 
 
 def _scalings(

@@ -133,8 +133,13 @@ class Term:
 
     def psi_user(self, psi: Floats) -> Floats:
         """Relative covariance matrix of the user's effects, from a block's (r, r) matrix."""
-        out: Floats = self.basis @ psi[self.columns, self.columns] @ self.basis.T
-        return out
+        own = psi[self.columns, self.columns]
+        out: Floats = self.basis @ own @ self.basis.T
+        if self.size == 1 or self.term.structure != "us" or np.linalg.eigvalsh(out)[0] >= 0:
+            return out
+        values, vectors = np.linalg.eigh(own)  # something has cancelled in the change of basis
+        root = self.basis @ (vectors * np.sqrt(np.maximum(values, 0.0)))
+        return np.asarray(root @ root.T)
 
     def gradient_user(self, G: Floats) -> Floats:
         """Turn d criterion / d Psi (..., r, r) of the core into that of the user's Psi."""

@@ -325,6 +325,7 @@ def _scaled(
                 "X": X,
                 "coefficients": [int(k) for k in columns],
                 "offset": None if predictor.offset is None else _contiguous(predictor.offset),
+                "unit": predictor.unit,
             }
         )
     return out, scale

@@ -204,7 +204,10 @@ def boundary_information(small: Estimate, large: Estimate, added: Sequence[Added
     if others:
         J = J - joint[:c, c:] @ np.linalg.pinv(joint[c:, c:], hermitian=True) @ joint[c:, :c]
     unit = np.sqrt(np.maximum(np.diag(J), 0.0))
-    if not (unit > 0).all() or np.linalg.cond(J / np.outer(unit, unit)) > 1e8:
+    if not (unit > 0).all():
+        return None
+    values = np.linalg.eigvalsh(J / np.outer(unit, unit))
+    if not values[0] > 1e-8 * values[-1]:
         return None
     return np.asarray(J, dtype=np.float64)
 

@@ -174,3 +174,78 @@ def test_joint_tests_are_f_tests(oats: Any) -> None:
 def test_joint_test_takes_rows_of_numbers(oats: Any) -> None:
     with pytest.raises(ModelError, match=r"fit.test\(\) takes names of coefficients"):
         oats.joint_test("nitro")
+
+
+@pytest.fixture(scope="module")
+def coded() -> Any:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "ward": rng.integers(0, 20, 900).astype(str),
+            "icd": [f"C{k:03d}" for k in rng.permutation(900) % 150],
+            "visit": rng.choice(["Week 1", "Week 2", "Week 10"], 900),
+            "length (days)": rng.normal(size=900),
+            "y": rng.normal(size=900),
+        }
+    )
+    return ranef.lmm("y ~ icd + visit + `length (days)` + (1 | ward)", table)
+
+
+def test_many_categories_print_few_lines(coded: Any) -> None:
+    means = coded.emmeans("icd")
+    whole, short = repr(means), str(means.summary(short=True))
+    assert len(means.tidy()) == 150
+    assert "... 125 more: tidy()" in whole
+    assert len(whole.splitlines()) < 36
+    assert "... 138 more: tidy()" in short
+    assert len(short.splitlines()) < 24
+    assert len(str(coded.summary(short=True)).splitlines()) < 36
+    assert means.to_markdown().count("| C") == 150
+    with pytest.raises(ModelError, match="short"):
+        means.summary(short="yes")
+
+
+def test_names_in_papers_have_no_backticks(coded: Any) -> None:
+    written = ranef.table(coded).to_markdown() + coded.anova().to_markdown()
+    assert "length (days)" in written
+    assert "`" not in written
+
+
+def test_the_order_of_numbered_categories_is_pointed_out(coded: Any) -> None:
+    said = "The levels of visit stand in alphabetical order: Week 1, Week 10, Week 2"
+    text = " ".join(str(coded.summary()).split())
+    assert said in text
+    assert "with Week 1, Week 2, Week 10 keeps the order" in text
+    assert "levels of icd stand" not in text
+    table = pd.DataFrame(coded.frame.rows_used())
+    table["visit"] = pd.Categorical(table["visit"], ["Week 1", "Week 2", "Week 10"])
+    ordered = ranef.lmm("y ~ visit + (1 | ward)", table)
+    assert "alphabetical" not in str(ordered.summary())
+    assert list(ordered.tidy()["term"])[1:] == ["visitWeek 2", "visitWeek 10"]
+    grouped = ranef.lmm("y ~ 1 + (1 | visit)", table.assign(visit=table["visit"].astype(str)))
+    assert "alphabetical" not in str(grouped.summary())
+
+
+def test_a_joint_test_is_an_answer(oats: Any, tmp_path: Path) -> None:
+    names = ["VarietyMarvellous", "VarietyVictory"]
+    for found in (oats.test(names), ranef.robust(oats).test(names)):
+        table = found.tidy()
+        assert list(table.columns) == ["hypothesis", "statistic", "df1", "df2", "p_value"]
+        assert table["statistic"][0] == found.statistic
+        assert "VarietyMarvellous = 0; VarietyVictory = 0" in str(found)
+        assert found.to_docx(tmp_path / "t.docx").exists()
+    row = oats.test([[0, 1, 0, 0]], [0.5])
+    assert row.tidy()["hypothesis"][0] == "nitro = 0.5"
+    herds = ranef.glmm(
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        ranef.data.load("cbpp"), family="binomial",
+    )  # fmt: skip
+    wald = herds.test(["period2", "period3"])
+    assert "\u221e" in wald.to_markdown()
+    assert r"$\infty$" in wald.to_latex()
+    assert "df1 times F is Wald's chi-squared" in " ".join(str(wald).split())
+
+
+def test_a_table_that_is_not_printed_can_be_written(oats: Any) -> None:
+    rows = oats.leverage().to_markdown().splitlines()
+    assert sum(line.startswith("| ") for line in rows) >= len(ranef.data.load("Oats"))

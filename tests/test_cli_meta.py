@@ -73,3 +73,55 @@ def test_what_is_wrong_is_said(run, trials):
     code, _, err = run("meta", "yi ~ 1", trials, "--variance", "v")
     assert code == 2
     assert "no column 'v'" in err
+
+
+COUNTS = ("--measure", "RR", "--columns", "ai=tpos,bi=tneg", "--columns", "ci=cpos,di=cneg")
+
+
+def test_effects_are_computed_from_counts(run, trials, tmp_path):
+    out = tmp_path / "fit.csv"
+    code, text, _ = run("meta", "logRR ~ 1", "bcg", *COUNTS, "--out", out)
+    assert code == 0
+    assert "logRR ~ 1" in text
+    with out.open(encoding="utf-8") as stream:
+        found = float(next(csv.DictReader(stream))["estimate"])
+    known = ranef.meta(
+        "yi ~ 1",
+        ranef.effect_sizes(
+            "RR", ranef.data.load("bcg"), ai="tpos", bi="tneg", ci="cpos", di="cneg"
+        ),
+        variance="vi",
+    )
+    assert found == pytest.approx(known.coef["(Intercept)"], rel=1e-9)
+
+
+def test_columns_of_their_own_names_need_not_be_given(run, tmp_path):
+    table = tmp_path / "counts.csv"
+    table.write_text("ai,n1i,ci,n2i\n4,123,11,139\n6,306,29,303\n3,231,11,220\n", "utf-8")
+    code, text, err = run("meta", "yi ~ 1", table, "--measure", "OR")
+    assert (code, err) == (0, "")
+    assert "3 rows, all used." in text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((), "--measure RR (OR, SMD ...) computes effects and variances from counts or means"),
+        (("--columns", "ai=tpos"), "--columns belongs to --measure: add it"),
+        (("--variance", "vi", "--measure", "RR"), "not allowed with argument"),
+        (("--measure", "RR", "--columns", "ai"), "is not of the form 'ai=events,n1i=persons'"),
+        (("--measure", "RRR"), "did you mean 'RR'? Use one of 'RR', 'OR'"),
+        (("--measure", "RR"), "needs 'ai', the column of its numbers: give ai='...'"),
+        (
+            ("--measure", "RR", "--columns", "ai=tpos,n1i=tneg"),
+            "needs 'ci', the column of its numbers",
+        ),
+        (("--measure", "RR", "--columns", "ai=tps"), "no column 'tps' for ai; did you mean 'tpos'"),
+    ],
+)
+def test_wrong_counts(run, given, said):
+    try:
+        _, _, err = run("meta", "yi ~ 1", "bcg", *given)
+    except SystemExit:
+        raise AssertionError("an exit without a code") from None
+    assert said in " ".join(err.split())

@@ -88,3 +88,30 @@ def test_power_that_has_nothing_yet_is_just_interrupted(monkeypatch: pytest.Monk
         except KeyboardInterrupt as error:
             kind = type(error)
     assert kind is KeyboardInterrupt
+
+
+def test_bootstraps_of_outliers_show_a_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    fit = ranef.meta("y ~ 1", STUDIES, variance="v")
+    shown = fit.outliers(n=300, rng=1, progress=True)
+    assert "bootstrap: 100%" in capfd.readouterr().err
+    assert fit.outliers(n=300, rng=1, progress=False).p_value == shown.p_value
+    assert capfd.readouterr().err == ""
+
+
+def test_simulated_residuals_show_a_bar_and_say_their_memory(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ranef.questions.checks import simulated_numbers
+
+    fit = ranef.lmm("Reaction ~ Days + (1 | Subject)", ranef.data.load("sleepstudy"))
+    shown = fit.simulated_residuals(60, rng=1, progress=True)
+    assert "simulating: 100%" in capfd.readouterr().err
+    quiet = fit.simulated_residuals(60, rng=1, progress=False)
+    assert capfd.readouterr().err == ""
+    np.testing.assert_array_equal(shown.scaled, quiet.scaled)
+    monkeypatch.setattr(simulated_numbers, "available_memory", lambda: 2**20)
+    monkeypatch.setattr(simulated_numbers, "ALWAYS_THERE", 0)
+    with pytest.raises(
+        RanefError, match=r"need about 0\.2 GB, and 0\.0 GB are free; take n=\d+ or"
+    ):
+        fit.simulated_residuals(40_000)

@@ -394,7 +394,9 @@ def test_effect_sizes_say_what_is_wrong():
     with pytest.raises(ModelError, match="did you mean 'ZCOR'"):
         ranef.effect_sizes("ZCORR", table, ri="ri", ni="ni")
     with pytest.raises(ModelError, match="needs 'ni'"):
-        ranef.effect_sizes("ZCOR", table, ri="ri")
+        ranef.effect_sizes("ZCOR", {"ri": [0.2], "n": [9]}, ri="ri")
+    named = ranef.effect_sizes("ZCOR", table, ri="ri", ni="ni")
+    assert ranef.effect_sizes("ZCOR", table)["yi"][0] == named["yi"][0]
     with pytest.raises(ModelError, match="takes no 'ai'"):
         ranef.effect_sizes("ZCOR", table, ri="ri", ni="ni", ai="ri")
     with pytest.raises(UnknownColumnError, match="no column 'r'"):

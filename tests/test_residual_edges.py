@@ -83,3 +83,11 @@ def test_problems_of_the_study_that_ended_unproved(seed):
     fit = ranef.lmm(formula, rows, residual=structure, reml=bool(seed % 2))
     assert fit.optimum.converged
     assert abs(fit.optimum.criterion - SEEDS[seed]) < 2e-4
+
+
+@pytest.mark.parametrize("kind", ["ar1", "cs", "us", "ou", "toep", "hetar1"])
+def test_groups_of_one_row_have_nothing_to_correlate(kind):
+    rows = table(3).groupby("g").head(1)
+    rows = rows.assign(t=np.arange(len(rows)) % 3)
+    with pytest.raises(ModelError, match=r"no group with two rows: nothing to correlate\. Leave"):
+        ranef.lmm("y ~ x", rows, residual=f"{kind}(t | g)")

@@ -386,13 +386,22 @@ def explained(function: Function, name: str | None = None) -> Function:
         except TypeError as error:
             if isinstance(error, ArgumentError) or error.__traceback__ is None:
                 raise
-            if error.__traceback__.tb_next is not None:  # from within the function
-                raise
+            if error.__traceback__.tb_next is not None and _takes(function, args, named):
+                raise  # from within the function
             _refuse_unknown(callee, function, named)
             _refuse_count(callee, function, len(args), named)
             raise
 
     return cast(Function, call)
+
+
+def _takes(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """Tell whether a function, or what its wrappers wrap, can be called so."""
+    try:
+        signature(function).bind(*args, **named)
+    except TypeError:
+        return False
+    return True
 
 
 def _refuse_unknown(callee: str, function: Callable[..., Any], named: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ Every message names what was wrong, where, and what to do.
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 import unicodedata
 import warnings
@@ -47,7 +48,13 @@ class RanefError(Exception):
     """
 
     def __str__(self) -> str:
-        return cut(super().__str__())
+        return _after_questions(cut(super().__str__()))
+
+
+def _after_questions(text: str) -> str:
+    """Begin what follows a question as a sentence of its own."""
+    capital = re.sub(r"\?; ([a-z])(?=[a-z]* )", lambda found: f"? {found[1].upper()}", text)
+    return capital.replace("?; ", "? ")
 
 
 class ArgumentError(RanefError, TypeError):
@@ -62,7 +69,7 @@ class UnknownColumnError(FormulaError, KeyError):
     """A name in the formula is neither a column nor a known function."""
 
     def __str__(self) -> str:
-        return cut(str(self.args[0])) if self.args else ""
+        return _after_questions(cut(str(self.args[0]))) if self.args else ""
 
 
 class DataError(RanefError, ValueError):

@@ -139,7 +139,7 @@ def makers(
         require(model, "power()", Generative, Refittable)
         if options:
             raise ModelError(f"power() of a fit takes no {next(iter(options))!r}: it is the fit's")
-    counts = isinstance(design, Mapping) and _holds_counts(design)
+    counts = isinstance(design, Mapping) and (not design or _holds_counts(design))
     if (dropout or missing) and not counts:
         raise ModelError("dropout= and missing= are for a design of counts, not for a table")
     if design is None:

@@ -52,7 +52,7 @@ def effect_sizes(
     add : float
         Added to all counts of a study where one of them is zero (of RR, OR, RD, PR, PLO and IRR).
     **columns : str
-        The column of each number: ``ai="tpos"``.
+        The column of each number: ``ai="tpos"``; a column of that very name need not be given.
 
     Returns
     -------
@@ -105,6 +105,8 @@ def _read(name: str, kind: Measure, table: Table, columns: dict[str, str]) -> di
                 f"measure={name!r} takes no {key!r}{suggestion(key, known)}; it needs "
                 f"{', '.join(kind.needs)}"
             )
+    counted = {part for part, (_, size) in sizes.items() if size in given}
+    given |= {key: key for key in known if key not in {*given, *counted} and key in table}
     out: dict[str, Floats] = {}
     for key in kind.needs:
         if key in given:
@@ -112,12 +114,17 @@ def _read(name: str, kind: Measure, table: Table, columns: dict[str, str]) -> di
         elif key in sizes and sizes[key][1] in given:
             part, size = sizes[key]
             if part not in given:
-                raise ModelError(f"measure={name!r} needs {part!r}, the column of its numbers")
+                raise ModelError(
+                    f"measure={name!r} needs {part!r}, the column of its numbers, beside {size!r}"
+                )
             whole = _numbers(table, size, given[size], "size")
             out[key] = whole - _numbers(table, part, given[part], "count")
             _refuse(out[key] < 0, f"more {given[part]} than {given[size]}")
         else:
-            raise ModelError(f"measure={name!r} needs {key!r}, the column of its numbers")
+            raise ModelError(
+                f"measure={name!r} needs {key!r}, the column of its numbers: give {key}='...', "
+                f"the name of a column (it takes {', '.join(known)})"
+            )
     if "xi" in out:
         _refuse(out["xi"] > out["ni"], f"more {given['xi']} than {given['ni']}")
     return out

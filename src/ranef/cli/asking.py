@@ -153,6 +153,8 @@ def answered(answer: Answer, fit: Any, arguments: Namespace, about: dict[str, An
     """Print an answer, write its files, and return the code of its fit."""
     if not arguments.quiet:
         print(answer)
+        if " more: tidy()" in str(answer) and arguments.out is None:
+            print("\n--out FILE.csv writes every row.")
     listings = [listing for listing in answer.tables() if listing.printed]
     writing.write_results(
         arguments,

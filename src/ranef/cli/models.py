@@ -75,7 +75,8 @@ def _in_use(arguments: Namespace, formulas: Sequence[str]) -> str:
     names = (*COLUMNS, *EITHER, *GENERALISED)
     options = (getattr(arguments, name, None) for name in names)
     given = (value for value in options if value is not None)
-    return " ".join(map(str, (*formulas, *given, *(getattr(arguments, "residual", None) or ()))))
+    lists = (getattr(arguments, name, None) or () for name in ("residual", "columns"))
+    return " ".join(map(str, (*formulas, *given, *(text for texts in lists for text in texts))))
 
 
 def fitted(arguments: Namespace, data: Any, formula: str) -> Any:

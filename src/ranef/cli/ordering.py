@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ranef.errors import DataError, suggestion
+from ranef.tables.looks import natural_order
 
 __all__ = ["in_order", "natural_order_note"]
 
 MOST = 50
-_DIGITS = re.compile(r"(\d+(?:\.\d+)?)")
 
 
 def in_order(column: Any, name: str, levels: tuple[str, ...]) -> Any:
@@ -55,16 +54,10 @@ def natural_order_note(column: Any, name: str) -> str | None:
     found = pd.unique(column.dropna())
     if not 2 <= len(found) <= MOST or not all(isinstance(value, str) for value in found):
         return None
-    standing, natural = sorted(found), sorted(found, key=_natural)
-    stems = {tuple(_DIGITS.split(value)[::2]) for value in found}
-    if standing == natural or len(stems) > 1 or any("," in value for value in found):
+    natural = natural_order(found)
+    if natural is None or any("," in value for value in found):
         return None
     return (
-        f"the levels of {name} stand as {', '.join(standing)}; "
+        f"the levels of {name} stand as {', '.join(sorted(found))}; "
         f"--levels '{name}={','.join(natural)}' counts them"
     )
-
-
-def _natural(text: str) -> tuple[tuple[str | float, ...], str]:
-    pieces = _DIGITS.split(text)
-    return tuple(float(p) if i % 2 else p for i, p in enumerate(pieces)), text

@@ -14,6 +14,7 @@ __all__ = [
     "named_levels",
     "named_prior",
     "number",
+    "number_columns",
     "positive",
     "positive_number",
     "separator",
@@ -53,6 +54,18 @@ def named_levels(written: str) -> tuple[str, tuple[str, ...]]:
         return name.strip(), levels
     raise ArgumentTypeError(
         f"{written!r} is not of the form 'visit=Week 4,Week 12', each level once"
+    )
+
+
+def number_columns(written: str) -> tuple[tuple[str, str], ...]:
+    """Read ``ai=tpos,bi=tneg``."""
+    pairs = [part.partition("=") for part in written.split(",")]
+    found = tuple((name.strip(), column.strip()) for name, _, column in pairs)
+    if all(name and column for name, column in found):
+        return found
+    raise ArgumentTypeError(
+        f"{written!r} is not of the form 'ai=events,n1i=persons': the name of each number, and its "
+        "column"
     )
 
 

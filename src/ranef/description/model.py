@@ -6,7 +6,7 @@ of fit describes itself by a subclass that says better what this class says of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from ranef.inference.coefficients.degrees import words_of
 from ranef.inference.coefficients.wald import Intervals
 from ranef.models.family_words import ratio_word
 from ranef.models.labels import CONDITIONAL, CoefficientLabel
+from ranef.tables.looks import natural_order
 from ranef.tables.origin import Origin
 
 __all__ = ["Block", "Described", "ModelDescription"]
@@ -234,7 +235,26 @@ class ModelDescription:
         if self.mean.dropped_columns:
             names = ", ".join(self.mean.dropped_columns)
             lines.append(f"Left out, because other columns determine them: {names}.")
-        return [*lines, *self.concerns()]
+        return [*lines, *self.concerns(), *self.level_orders()]
+
+    def level_orders(self) -> Iterator[str]:
+        """Say which categories of text stand by the alphabet, though numbers count them."""
+        columns = self.fit.frame.data
+        for key in self.mean.recipe.model.fixed.keys:
+            coding = self.mean.recipe.state.get(f"levels of {key}")
+            if not isinstance(coding, Coding) or columns is None or key not in columns.columns:
+                continue
+            levels = coding.levels
+            if columns.kind(key) != "text" or not all(isinstance(level, str) for level in levels):
+                continue
+            counted = natural_order(levels)
+            if counted is not None and list(levels) == sorted(levels):
+                yield (
+                    f"The levels of {key} stand in alphabetical order: {', '.join(levels[:6])}"
+                    f"{', ...' if len(levels) > 6 else ''}; an ordered categorical column "
+                    f"with {', '.join(counted[:6])}{', ...' if len(levels) > 6 else ''} keeps the "
+                    "order of their numbers."
+                )
 
     def concerns(self) -> tuple[str, ...]:
         """What is to be known of the table: look-alike labels, repeated rows, codes."""

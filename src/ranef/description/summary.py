@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -11,15 +10,13 @@ from ranef.description.model import ModelDescription
 from ranef.display.answer import Summary
 from ranef.display.columns import Column, Fixed, Listing, Sized
 from ranef.display.numbers import number
-from ranef.display.page import Page, Paragraph, TextTable
+from ranef.display.page import MOST_ROWS, SHORT_ROWS, Page, Paragraph, TextTable
 from ranef.inference.coefficients.variance import VarianceParameter
 from ranef.inference.coefficients.wald import Intervals
 from ranef.models.labels import CONDITIONAL, category, group_name
 from ranef.models.records import Estimate
 
 __all__ = ["summarise", "variance_listings"]
-
-MOST_ROWS, FIRST_ROWS, LAST_ROWS = 40, 20, 5
 
 
 def summarise(
@@ -37,7 +34,7 @@ def summarise(
 
     def tables(shown: Sequence[object]) -> list[TextTable]:
         listings = (b.listing(intervals, conf_level, df) for b in blocks if b in shown)
-        return [_shortened(listing.text) for listing in listings]
+        return [listing.text.shortened(SHORT_ROWS if short else MOST_ROWS) for listing in listings]
 
     others = [b for b in blocks if b not in of_mean]
     parts: list[Paragraph | TextTable] = [Paragraph(tuple(description.rows()))]
@@ -49,17 +46,6 @@ def summarise(
     parts += [] if short else _paragraph(description.shares())
     parts += _paragraph(description.endings())
     return Summary(Page(description.title, tuple(parts)))
-
-
-def _shortened(table: TextTable) -> TextTable:
-    """Leave out the middle of a table that is longer than anybody reads."""
-    n = len(table.rows)
-    if n <= MOST_ROWS:
-        return table
-    left_out = n - FIRST_ROWS - LAST_ROWS
-    gap = (f"... {left_out} more: tidy()", *[""] * (len(table.header) - 1))
-    rows = (*table.rows[:FIRST_ROWS], gap, *table.rows[-LAST_ROWS:])
-    return replace(table, rows=rows)
 
 
 def _paragraph(lines: Sequence[str]) -> list[Paragraph]:
@@ -90,7 +76,7 @@ def variance_listings(
         Column("conf_high", [v.conf_high for v in shown], sized, high),
         Column("correlations", partners, heading=PARTNERS),
     )
-    if below and not any(partners):
+    if not any(partners):
         columns = columns[:-1]
     what = "Random effects" if estimate.terms else "Residual standard deviation"
     spread = Listing("variance", columns, f"{what} (Wald intervals on the log scale)", 2)

@@ -528,7 +528,12 @@ def _part(
 
 
 def _with_lags(part: ResidualPart, group: GroupingFactor) -> ResidualPart:
-    """A Toeplitz structure with the lags that occur within groups."""
+    """A Toeplitz structure with the lags that occur within groups; none without pairs of rows."""
+    if np.bincount(group.codes[group.codes >= 0]).max(initial=0) < 2:
+        raise ModelError(
+            f"{part.kind}() has no group with two rows: nothing to correlate. Leave residual= out, "
+            f"or name the column that rows of one unit share ({group.name} has a level a row)"
+        )
     if part.kind not in ("toep", "homtoep"):
         return part
     where = _place_codes(part)
@@ -539,7 +544,10 @@ def _with_lags(part: ResidualPart, group: GroupingFactor) -> ResidualPart:
         near = codes[step:] == codes[:-step]
         found |= set(np.unique(places[step:][near] - places[:-step][near]).tolist())
     if not found - {0}:
-        raise ModelError(f"{part.kind}() has no group with two rows: nothing to correlate")
+        raise ModelError(
+            f"{part.kind}() has no group with rows at two places: nothing to correlate; leave "
+            "residual= out"
+        )
     return replace(part, lags=tuple(sorted(found - {0})))
 
 

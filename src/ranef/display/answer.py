@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ranef import arguments
-from ranef.display.columns import Listing, reworded
+from ranef.display.columns import Listing, reworded, unquoted
 from ranef.display.numbers import signed
-from ranef.display.page import Page, Paragraph
+from ranef.display.page import MOST_ROWS, SHORT_ROWS, Page, Paragraph, TextTable
 from ranef.display.sheet import Block, Row, Sheet
-from ranef.errors import ModelError
 from ranef.tables import make_table
 
 __all__ = ["Answer", "Shown", "Summary"]
@@ -58,10 +57,6 @@ class Shown(ABC):
     @abstractmethod
     def page(self) -> Page:
         """The answer in words and tables."""
-
-    def summary(self) -> Summary:
-        """Return the answer in words and tables, as it prints."""
-        return Summary(self.page)
 
     def __repr__(self) -> str:
         return self.page.text()
@@ -116,10 +111,21 @@ class Answer(Shown):
         """The answer in words and tables."""
         return self.page_of(self.body())
 
-    def page_of(self, body: Iterable[Part]) -> Page:
-        """Return tables and sentences under the answer's title."""
-        parts = (part.text if isinstance(part, Listing) else part for part in body)
-        return Page(self.title, tuple(parts))
+    def summary(self, *, short: bool = False) -> Summary:
+        """Return the answer in words and tables, as it prints; short, a dozen rows a table."""
+        most = SHORT_ROWS if arguments.flag("short", short) else MOST_ROWS
+        return Summary(self.page_of(self.body(), most))
+
+    def page_of(self, body: Iterable[Part], most: int = MOST_ROWS) -> Page:
+        """Return tables and sentences under the answer's title; long tables without a middle."""
+        first = self.tables()[0].name
+
+        def shown(part: Part) -> Paragraph | TextTable:
+            if isinstance(part, Paragraph):
+                return part
+            return part.text.shortened(most, ": tidy()" if part.name == first else " rows")
+
+        return Page(self.title, tuple(map(shown, body)))
 
     def tidy(self) -> Any:
         """Return the answer as a table in the library that the data came in."""
@@ -162,7 +168,8 @@ class Answer(Shown):
         first = next((listing.name for listing in self.tables() if listing.printed), None)
         listing = self.listing(first if table is None else table)
         if not listing.printed:
-            raise ModelError(f"the table {listing.name!r} has no form for print; see tidy()")
+            shown = tuple(replace(c, printed=True) for c in listing.columns if c.tabled)
+            listing = replace(listing, columns=shown)
         listing = listing.for_paper(digits, style, dict(labels or {}))
         k = listing.labels
         rows = tuple(
@@ -174,7 +181,7 @@ class Answer(Shown):
         sentences = tuple(
             line for part in self.body() if isinstance(part, Paragraph) for line in part.lines
         )
-        title = title or reworded(listing.caption or self.title, labels or {})
+        title = title or unquoted(reworded(listing.caption or self.title, labels or {}))
         return Sheet(title, ("",), (listing.header[k:],), (block,), sentences)
 
     def to_markdown(self, **how: Any) -> str:

@@ -36,6 +36,7 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "\u2212": r"$-$",
+    "\u221e": r"$\infty$",
     "\u2013": r"--",
     "\u00b2": r"\textsuperscript{2}",
 }

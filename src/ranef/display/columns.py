@@ -41,6 +41,7 @@ __all__ = [
     "renamed",
     "reworded",
     "unprinted",
+    "unquoted",
 ]
 
 Floats = NDArray[np.float64]
@@ -195,7 +196,18 @@ def renamed(label: str, labels: Mapping[str, str]) -> str:
     for name in (label, whole):
         if name in labels:
             return labels[name]
-    return "".join(labels.get(part, part) for part in JOINTS.split(label))
+    return unquoted("".join(labels.get(part, part) for part in JOINTS.split(label)))
+
+
+def unquoted(label: str) -> str:
+    """Return a label without the backticks of a formula.
+
+    Examples
+    --------
+    >>> unquoted("`RT (ms)`:armb")
+    'RT (ms):armb'
+    """
+    return re.sub(r"`([^`]+)`", r"\1", label)
 
 
 def reworded(words: str, labels: Mapping[str, str]) -> str:
@@ -339,7 +351,7 @@ class Listing:
             how = own.style if digits is None else own.style.rounded(digits)
             heading = own.name if own.heading is None else own.heading
             shown = heading if naming or own.heading is not None else heading.replace("_", " ")
-            how = Renamed(how, labels) if naming and labels else how
+            how = Renamed(how, labels) if naming else how
             how = how.apa() if style == "apa" else how
             return replace(own, style=how, heading=labels.get(heading, shown))
 

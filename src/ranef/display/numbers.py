@@ -130,8 +130,11 @@ def signed(written: str) -> str:
     --------
     >>> ascii(signed("-1.45 to -0.2")), signed("3e-05"), signed("2020-11-30"), signed("a-1")
     ("'\\u22121.45 to \\u22120.2'", '3e-05', '2020-11-30', 'a-1')
+    >>> ascii(signed("inf"))
+    "'\\u221e'"
     """
-    return re.sub(r"(?<![\w.)\]])-(?=\.?\d|inf\b)", MINUS, written)
+    minus = re.sub(r"(?<![\w.)\]])-(?=\.?\d|inf\b)", MINUS, written)
+    return re.sub(rf"^({MINUS}?)inf$", "\\1\u221e", minus)
 
 
 def typeset(written: str) -> str:

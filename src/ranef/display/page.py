@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from ranef.display.characters import visible
 
-__all__ = ["Page", "Paragraph", "TextTable"]
+__all__ = ["MOST_ROWS", "SHORT_ROWS", "Page", "Paragraph", "TextTable"]
 
 WIDTH = 100
+MOST_ROWS, SHORT_ROWS, LAST_ROWS = 40, 12, 5
+"""Rows of a printed table: at most, in a short summary, and at its end where it is cut."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,28 @@ class TextTable:
         object.__setattr__(self, "header", tuple(map(visible, self.header)))
         rows = tuple(tuple(map(visible, row)) for row in self.rows)
         object.__setattr__(self, "rows", rows)
+
+    def shortened(self, most: int = MOST_ROWS, where: str = ": tidy()") -> TextTable:
+        """Return the table without its middle where it is longer than anybody reads.
+
+        Examples
+        --------
+        >>> rows = tuple((f"C{k}", str(k)) for k in range(100))
+        >>> print(TextTable("Counts", ("code", "n"), rows).shortened(3).text())
+        Counts
+          code                  n
+          C0                    0
+          C1                    1
+          ... 97 more: tidy()
+          C99                  99
+        """
+        n = len(self.rows)
+        if n <= most:
+            return self
+        last = min(LAST_ROWS, most // 3)
+        first = min(4 * last, most - last)
+        gap = (f"... {n - first - last:,} more{where}", *[""] * (len(self.header) - 1))
+        return replace(self, rows=(*self.rows[:first], gap, *self.rows[n - last :]))
 
     def text(self) -> str:
         cells = [self.header, *self.rows]

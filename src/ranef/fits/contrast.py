@@ -14,8 +14,8 @@ from ranef.display.answer import Answer
 from ranef.display.canvas import percent
 from ranef.display.columns import Column, Degrees, Fixed, Listing, PValue, Sized
 from ranef.errors import ModelError
+from ranef.fits.hypothesis import combination_text
 from ranef.fits.named_hypotheses import read_hypotheses
-from ranef.formula.labels import number_text
 from ranef.inference.coefficients.wald import Intervals
 
 __all__ = ["Contrast", "read_contrast"]
@@ -110,9 +110,5 @@ def read_contrast(
         )
     numbers = [arguments.number(f"the weight of {name!r}", v) for name, v in weights.items()]
     rows, _ = read_hypotheses([str(name) for name in weights], None, terms, left_out)
-    text = ""
-    for name, number in zip(weights, numbers, strict=True):
-        size = "" if abs(number) == 1 else f"{number_text(abs(number))} * "
-        sign = " - " if number < 0 else " + "
-        text += (sign if text else sign.strip().replace("+", "")) + size + str(name)
+    text = combination_text(dict(zip(weights, numbers, strict=True)))
     return np.asarray(np.array(numbers) @ rows)[None, :], text

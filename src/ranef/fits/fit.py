@@ -28,6 +28,7 @@ from ranef.families.links import Scale
 from ranef.fits.contrast import Contrast, read_contrast
 from ranef.fits.estimability import Redundancy, row_names, undetermined_words, warn_of
 from ranef.fits.evaluation import evaluated
+from ranef.fits.hypothesis import HypothesisTest, hypotheses_text
 from ranef.fits.named_hypotheses import read_hypotheses
 from ranef.fits.new_rows import read_rows
 from ranef.fits.protocol import Estimand, Evaluated
@@ -223,7 +224,7 @@ class Fit(ReaderNames, ABC):
         found = self.hypotheses(None, arguments.conf_level(conf_level), df)
         return Intervals(**{name: values[self.of_mean] for name, values in vars(found).items()})
 
-    def test(self, L: Any, rhs: Any = None, *, df: str | None = None) -> FTest:
+    def test(self, L: Any, rhs: Any = None, *, df: str | None = None) -> HypothesisTest:
         """Test linear hypotheses about the coefficients, all at once.
 
         Parameters
@@ -239,9 +240,9 @@ class Fit(ReaderNames, ABC):
 
         Returns
         -------
-        FTest
-            ``statistic, df1, df2, p_value``: F in a linear model, Wald's statistic over
-            q with ``df2`` infinite in a generalised one.
+        HypothesisTest
+            ``statistic, df1, df2, p_value``, and the same as a table, `tidy`: F in a linear
+            model, Wald's statistic over q with ``df2`` infinite in a generalised one.
 
         Examples
         --------
@@ -256,7 +257,13 @@ class Fit(ReaderNames, ABC):
         names = tuple(label.full for label in self.labels)
         left_out = [name for spec in self.parts.values() for name in spec.dropped_columns]
         rows, values = read_hypotheses(L, rhs, names, left_out)
-        return self.joint_test(rows, values, df)
+        return HypothesisTest(
+            self.joint_test(rows, values, df),
+            hypotheses_text(rows, values, names),
+            self.test_words(df),
+            f"Joint test: {self.formula}",
+            self.frame.library,
+        )
 
     def contrast(
         self,

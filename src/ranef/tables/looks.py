@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["look_of", "plain_form", "reads_as_number", "two_numbers", "unit_of"]
+__all__ = ["look_of", "natural_order", "plain_form", "reads_as_number", "two_numbers", "unit_of"]
 
 DECIMAL_COMMA = re.compile(r"[+-]?(\d+,\d+([eE][+-]?\d+)?|\d{1,3}([. ]\d{3})+(,\d+)?)")
 GROUPED = re.compile(r"[+-]?\d{1,3}([,'\u2019\u00a0\u2009\u202f ]\d{3})+(\.\d+)?")
@@ -28,7 +29,28 @@ ONE = r"[+-]?\d+(?:[.,]\d+)?"
 TWO = re.compile(
     rf"{ONE}\s*(\u00b1|\+/?-|/|of|-|\u2013)\s*{ONE}\s*%?|{ONE}\s*([(\[])\s*{ONE}\s*%?[)\]]"
 )
+DIGITS = re.compile(r"(\d+(?:\.\d+)?)")
 UNSEEN = re.compile("[\u200b\u200c\u200d\u2060\ufeff\u00ad]")
+
+
+def natural_order(levels: Iterable[str]) -> list[str] | None:
+    """Return labels in the order of the numbers in them, where that is not the alphabet's.
+
+    None for labels that differ in more than numbers.
+
+    Examples
+    --------
+    >>> natural_order(["Week 12", "Week 4"]), natural_order(["Week 1", "Week 2"])
+    (['Week 4', 'Week 12'], None)
+    >>> natural_order(["a1", "b10", "b2"])
+    """
+    alphabetical = sorted(levels)
+    if len({tuple(DIGITS.split(level)[::2]) for level in alphabetical}) > 1:
+        return None
+    counted = sorted(
+        alphabetical, key=lambda level: [float(number) for number in DIGITS.findall(level)]
+    )
+    return None if counted == alphabetical else counted
 
 
 def reads_as_number(value: Any) -> bool:

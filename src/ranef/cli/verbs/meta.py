@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from ranef.cli import models, options
+from ranef.cli.values import number_columns
 from ranef.cli.verb import Code, Verb
 from ranef.cli.writing import (
     TABLES,
@@ -15,12 +16,16 @@ from ranef.cli.writing import (
     write_picture,
     write_results,
 )
+from ranef.errors import ModelError
 
 __all__ = ["VERB"]
 
 EPILOG = """\
 Each row is an effect with a known sampling variance (--variance) or standard error
-(--std-error). Random terms name further levels: 'yi ~ 1 + (1 | study/effect)'.
+(--std-error). With --measure effects and variances are computed from the numbers of each study,
+named as in ranef.effect_sizes (--columns): counts ai, bi (events and others of the first group) and
+ci, di, or ai, n1i and ci, n2i with the sizes; means m1i, sd1i, n1i and m2i, sd2i, n2i. Random
+terms name further levels: 'yi ~ 1 + (1 | study/effect)'.
 
 estimators of the variance between studies (--method):
   reml, ml, dl, he, hs, sj, eb, pm, fe
@@ -35,6 +40,7 @@ results:
 
 examples:
   ranef meta "yi ~ 1" trials.csv --variance vi --study author --forest forest.svg
+  ranef meta "yi ~ 1" bcg --measure RR --columns ai=tpos,bi=tneg,ci=cpos,di=cneg
   ranef meta "yi ~ dose" trials.csv --std-error se --method dl --df normal
   ranef meta "yi ~ 1 + (1 | district/school)" schools.csv --variance vi --report fit.html
 """
@@ -48,9 +54,20 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of ``ranef meta``."""
     options.add_data(parser)
     model = parser.add_argument_group("model")
-    known = model.add_mutually_exclusive_group(required=True)
+    known = model.add_mutually_exclusive_group()
     known.add_argument("--variance", metavar="COL", help="sampling variances of the effects")
     known.add_argument("--std-error", metavar="COL", help="standard errors of the effects")
+    known.add_argument(
+        "--measure", metavar="NAME",
+        help="compute effects and variances from counts, means or correlations: RR, OR, RD, SMD, "
+        "MD, ROM, ZCOR, PLO, IRR ...",
+    )  # fmt: skip
+    model.add_argument(
+        "--columns", dest="columns", type=number_columns, action="extend", default=[],
+        metavar="NAME=COL,...",
+        help="with --measure: the columns of its numbers, as in 'ai=events,n1i=persons'; a column "
+        "of that very name need not be given",
+    )  # fmt: skip
     model.add_argument(
         "--method", choices=METHODS, default="reml", metavar="NAME",
         help="estimator of the variance between studies (reml)",
@@ -79,7 +96,16 @@ def run(arguments: Namespace) -> Code:
     import ranef
 
     check_files(arguments, report=(), table=TABLES, save=(), forest=PICTURES)
+    if arguments.columns and arguments.measure is None:
+        raise ModelError("--columns belongs to --measure: add it, such as --measure RR")
+    if arguments.variance is arguments.std_error is arguments.measure:
+        raise ModelError(
+            "the precision of the effects is needed: --variance or --std-error names its column; "
+            "--measure RR (OR, SMD ...) computes effects and variances from counts or means"
+        )
     data = models.read(arguments, arguments.formula)
+    if arguments.measure is not None:
+        data = _with_effects(arguments, data)
     names = ("variance", "std_error", "method", "df", "study", "offset", "missing")
     fit: Any = ranef.meta(
         arguments.formula, data, **{name: getattr(arguments, name) for name in names}
@@ -101,6 +127,24 @@ def run(arguments: Namespace) -> Code:
         )
     write_fit(fit, arguments, level)
     return Code.OK if fit.optimum.converged else Code.NOT_CONVERGED
+
+
+def _with_effects(arguments: Namespace, data: Any) -> Any:
+    """Return the table with the effects that the formula names, and their variances."""
+    import ranef
+
+    effect = arguments.formula.partition("~")[0].strip().strip("`")
+    taken = set(map(str, data.columns)) | {effect}
+    arguments.variance = next(
+        name for name in ("vi", *(f"vi_{k}" for k in range(1, 99))) if name not in taken
+    )
+    return ranef.effect_sizes(
+        arguments.measure,
+        data,
+        effect=effect,
+        variance=arguments.variance,
+        **dict(arguments.columns),
+    )
 
 
 def _results(fit: Any, level: dict[str, float]) -> dict[str, Any]:

@@ -99,6 +99,10 @@ def label_of(path: Any) -> str | None:
     return found[-1] if found else None
 
 
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, str) and not value.strip()
+
+
 def _is_path(value: Any) -> bool:
     return isinstance(value, str | os.PathLike)
 
@@ -145,7 +149,7 @@ def _of_table(table: Table, variances: Any) -> list[Subject]:
     for label, effect, variance in zip(*columns, strict=True):
         name = text_label(label)
         for column, one in ((EFFECTS, effect), (VARIANCES, variance)):
-            if one is None or (isinstance(one, float) and one != one) or one == "":
+            if one is None or (isinstance(one, float) and one != one) or _is_blank(one):
                 raise DataError(f"subject {name!r} has no image in column {column!r}")
         found.append(Subject(name, effect, variance))
     return found

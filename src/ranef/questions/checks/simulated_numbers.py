@@ -20,6 +20,7 @@ What the random effects are in the draws decides what is compared:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,8 @@ from ranef.inference.draws.quantile_residuals import ranked
 from ranef.inference.effects.linearised import refuse_unordered
 from ranef.inference.protocol import Inference
 from ranef.models.records import Estimate
+from ranef.solve.assembly import ALWAYS_THERE
+from ranef.solve.resources import available_memory
 
 __all__ = ["EFFECTS", "Simulated", "grouped", "simulated"]
 
@@ -40,6 +43,9 @@ Codes = NDArray[np.int_]
 
 EFFECTS = ("posterior", "conditional", "new")
 MOST_CELLS = 200_000_000
+ARRAYS = 3
+"""As many arrays of the draws' size as stand at once."""
+Watched = Callable[[Sequence[int]], Iterable[int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +76,12 @@ def simulated(
     effects: str,
     rng: np.random.Generator,
     draw: PosteriorDraw | None = None,
+    watched: Watched = iter,
 ) -> Simulated:
     """Draw n responses for each row and rank the data among them.
 
-    `draw` is what ``"posterior"`` effects and coefficients are, where they are drawn already.
+    `draw` is what ``"posterior"`` effects and coefficients are, where they are drawn already;
+    `watched` goes through the numbers of the draws, to show progress.
 
     Raises
     ------
@@ -93,9 +101,16 @@ def simulated(
             f"{n:,} draws of {len(y):,} rows would take {8e-9 * len(y) * n:.1f} GB; "
             f"take n={max(MOST_CELLS // len(y), 19)} or fewer"
         )
+    needed = 8 * ARRAYS * len(y) * n
+    free = available_memory() if needed > ALWAYS_THERE else None
+    if free is not None and needed > free:
+        raise ModelError(
+            f"{n:,} draws of {len(y):,} rows need about {needed / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free; take n={max(n * free // needed, 19)} or fewer"
+        )
     if effects == "posterior":
         predictors = (model.posterior_draw(rng) if draw is None else draw).predictors
-        draws = _drawn_around(estimate, predictors, n, rng)
+        draws = _drawn_around(estimate, predictors, watched(range(n)), n, rng)
     else:
         predictors = model.predictors("conditional" if effects == "conditional" else "typical")
         draws = model.simulate(n, rng, kind=effects)
@@ -117,11 +132,15 @@ def grouped(rows: Simulated, codes: Codes, rng: np.random.Generator) -> Simulate
 
 
 def _drawn_around(
-    estimate: Estimate, predictors: Floats, n: int, rng: np.random.Generator
+    estimate: Estimate,
+    predictors: Floats,
+    numbers: Iterable[int],
+    n: int,
+    rng: np.random.Generator,
 ) -> Floats:
     """Draw n responses for each row at predictors (M, n_used), (n_used, n)."""
     zero = "zero" in estimate.parts
     out = np.empty((n, estimate.specification.n))
-    for row in out:
-        row[:] = estimate.family.simulate(rng, predictors, estimate.extra, zero=zero)
+    for k in numbers:
+        out[k] = estimate.family.simulate(rng, predictors, estimate.extra, zero=zero)
     return out.T

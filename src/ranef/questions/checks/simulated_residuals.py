@@ -14,6 +14,7 @@ from ranef import arguments
 from ranef.display.answer import Answer, Part
 from ranef.display.columns import Column, Fixed, Listing, PValue
 from ranef.display.page import Paragraph
+from ranef.display.progress import counted
 from ranef.errors import ModelError
 from ranef.fits.columns import column_of, groups_of, is_categorical, labels_of, time_of
 from ranef.fits.mixed import MixedFit
@@ -48,6 +49,7 @@ def simulated_residuals(
     effects: str = "posterior",
     rng: Any = 0,
     by: Any = None,
+    progress: bool | None = None,
 ) -> SimulatedResiduals:
     """Rank each response among responses that the fitted model draws for its row.
 
@@ -72,6 +74,8 @@ def simulated_residuals(
     by : str or column, optional
         Add data and draws up by group first: a grouping factor, a column that the
         formulas use, or one value a row.
+    progress : bool, optional
+        Show a progress bar of the draws; None shows one when the work is long.
 
     Returns
     -------
@@ -97,7 +101,14 @@ def simulated_residuals(
         raise ModelError(f"n={n} draws are too few to rank a response among; take 19 at least")
     effects = arguments.choice("effects", effects, simulated_numbers.EFFECTS)
     generator = arguments.generator(rng)
-    simulated = simulated_numbers.simulated(fit.inference, n, effects, generator)
+    bar = arguments.optional_flag("progress", progress)
+    simulated = simulated_numbers.simulated(
+        fit.inference,
+        n,
+        effects,
+        generator,
+        watched=lambda numbers: counted(numbers, "simulating", bar, unit=" draws"),
+    )
     if by is None:
         return SimulatedResiduals(simulated, fit, effects, None, None)
     codes, levels, name = groups_of(fit, by)

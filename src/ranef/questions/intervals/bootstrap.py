@@ -16,7 +16,7 @@ from ranef import arguments
 from ranef.description.parameter_tables import interval_listing
 from ranef.display.answer import Answer, Summary
 from ranef.display.columns import Column, Listing
-from ranef.display.page import Paragraph
+from ranef.display.page import MOST_ROWS, SHORT_ROWS, Paragraph
 from ranef.display.progress import arriving
 from ranef.errors import (
     ConvergenceWarning,
@@ -608,7 +608,9 @@ class Bootstrap(Answer):
         """The picture: ``plot.draws()``."""
         return BootstrapPlots(self)
 
-    def summary(self, *, conf_level: float = 0.95, kind: str = "percentile") -> Summary:
+    def summary(
+        self, *, conf_level: float = 0.95, kind: str = "percentile", short: bool = False
+    ) -> Summary:
         """Return the intervals in words and a table.
 
         Examples
@@ -619,7 +621,8 @@ class Bootstrap(Answer):
         Parametric bootstrap, 50 replicates: Yield ~ 1 + (1 | Batch)
         """
         listing = self.intervals(conf_level, kind, spread=True)
-        return Summary(self.page_of((listing, Paragraph(self.sentences()))))
+        most = SHORT_ROWS if arguments.flag("short", short) else MOST_ROWS
+        return Summary(self.page_of((listing, Paragraph(self.sentences())), most))
 
     def sentences(self) -> tuple[str, ...]:
         counts = f"{self.n_failed:,} refits failed, {self.n_singular:,} were singular"

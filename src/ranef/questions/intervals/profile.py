@@ -15,7 +15,7 @@ from ranef import arguments
 from ranef.description.parameter_tables import interval_listing, parameter_columns
 from ranef.display.answer import Answer, Summary
 from ranef.display.columns import Column, Listing
-from ranef.display.page import Paragraph
+from ranef.display.page import MOST_ROWS, SHORT_ROWS, Paragraph
 from ranef.display.progress import arriving
 from ranef.errors import ConvergenceWarning, ModelError, warn
 from ranef.fits.mixed import MixedFit
@@ -332,7 +332,7 @@ class Profile(Answer):
         """The pictures: ``plot.zeta()`` and ``plot.density()``."""
         return ProfilePlots(self)
 
-    def summary(self, *, conf_level: float = 0.95) -> Summary:
+    def summary(self, *, conf_level: float = 0.95, short: bool = False) -> Summary:
         """Return the intervals in words and a table.
 
         Examples
@@ -343,7 +343,9 @@ class Profile(Answer):
         Profile of the likelihood (ML): Yield ~ 1 + (1 | Batch)
         """
         level = min(arguments.conf_level(conf_level), self.conf_level)
-        return Summary(self.page_of((self.intervals(level), Paragraph(self.sentences()))))
+        most = SHORT_ROWS if arguments.flag("short", short) else MOST_ROWS
+        body = (self.intervals(level), Paragraph(self.sentences()))
+        return Summary(self.page_of(body, most))
 
     @property
     def _profiled(self) -> str:

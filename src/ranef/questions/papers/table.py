@@ -504,7 +504,7 @@ def _sheet(
             for key in keys
         )
         blocks.append(Block(section, rows))
-    response = dict.fromkeys(labels.get(f.response, f.response) for f in fits.values())
+    response = dict.fromkeys(renamed(f.response, labels) for f in fits.values())
     noun = "Mixed model" if all(offers(f, Levelled) for f in fits.values()) else "Model"
     heading = f"{noun}{'s' if len(fits) > 1 else ''} of {', '.join(response)}"
     notes = _notes(fits, carried, df)

@@ -180,6 +180,11 @@ def read_layout(
                     f"design: {name!r} varies between units of {unit!r}, of which there is no "
                     f"count{suggestion(unit, list(counts))}"
                 )
+    if dropout is not None and not isinstance(dropout, Mapping):
+        raise DataError(
+            f"dropout: name what units leave by, {{{next(reversed(counts))!r}: 0.3}} for the share "
+            f"that has left by its last; not {dropout!r}"
+        )
     present = {name: _present(name, value, counts) for name, value in (dropout or {}).items()}
     if not 0.0 <= missing < 1.0:
         raise DataError(f"missing must be a share from 0 to below 1, not {missing!r}")

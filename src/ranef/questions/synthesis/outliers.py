@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from ranef import arguments
 from ranef.display.answer import Answer
 from ranef.display.canvas import ACCENT, MARK, MUTED, finish, label, on_axes, plain
 from ranef.display.columns import Column, Fixed, Label, Listing, PValue, Significant
+from ranef.display.progress import arriving
 from ranef.errors import ModelError
 from ranef.questions.synthesis.asked import independent
 from ranef.solve.synthesis.between import between
@@ -37,6 +39,8 @@ Floats = NDArray[np.float64]
 
 LIKELY = 0.5
 MOST_COLUMNS = 4096
+PART = 128
+"""Samples between two looks at the progress bar."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -180,7 +184,12 @@ class OutlierModel(Answer):
 
 
 def outliers(
-    fit: Any, *, n: int | None = None, conf_level: float = 0.95, rng: Any = None
+    fit: Any,
+    *,
+    n: int | None = None,
+    conf_level: float = 0.95,
+    rng: Any = None,
+    progress: bool | None = None,
 ) -> OutlierModel:
     """Look for studies that are far from the others, and estimate the mean effects with them.
 
@@ -199,6 +208,8 @@ def outliers(
     conf_level : float
     rng : int or Generator, optional
         For the bootstraps.
+    progress : bool, optional
+        Show a progress bar of the bootstraps; None shows one when the work is long.
 
     Returns
     -------
@@ -238,7 +249,12 @@ def outliers(
     limit = float(chdtri(1, 1 - level))
     ends = profiled(data, normal, limit)
     far = ends if mixture is normal else profiled(data, mixture, limit)
-    p = _bootstrapped(studies, normal, mixture, count, rng) if count else np.nan
+    bar = arguments.optional_flag("progress", progress)
+    p = np.nan
+    if count:
+        samples = _bootstrapped(studies, normal, mixture, count, rng)
+        reached = arriving(samples, count, "bootstrap", bar, unit=" samples", size=len)
+        p = (1 + sum(int(part.sum()) for part in reached)) / (count + 1)
     n_studies, size = np.array([float(studies.n)]), float(unit[0])
     return OutlierModel(
         studies=tuple(fit.studies),
@@ -268,20 +284,20 @@ def _weights(data: Effects, at: Mixture) -> Floats:
 
 def _bootstrapped(
     studies: Studies, normal: Mixture, mixture: Mixture, count: int, rng: Any
-) -> float:
-    """Share of samples from one normal distribution whose gain reaches the observed one."""
+) -> Iterator[NDArray[np.bool_]]:
+    """Yield by parts which samples from one normal distribution gain what the data gain."""
     generator, v, X = arguments.generator(rng), studies.v, studies.X
     observed = float(mixture.loglik[0] - normal.loglik[0])
-    reached, made = 1, 0
+    made = 0
     while made < count:
         size = min(MOST_COLUMNS, count - made)
         spread = np.sqrt(v[:, None] + normal.tau2)
         Y = X @ normal.beta + spread * generator.normal(size=(len(v), size))
-        samples = [Studies(y, v, X) for y in Y.T]
-        tau2 = np.array([between(one, "ml").tau2 for one in samples])
-        beta = np.array([one.at(t).beta for one, t in zip(samples, tau2, strict=True)]).T
-        data = Effects.of(Y, np.repeat(v[:, None], size, axis=1), X)
-        _, gain = voxelwise(data, beta, tau2)
-        reached += int(np.sum(np.maximum(0.0, gain) >= observed - 1e-9))
+        for part in np.split(Y, range(PART, size, PART), axis=1):
+            samples = [Studies(y, v, X) for y in part.T]
+            tau2 = np.array([between(one, "ml").tau2 for one in samples])
+            beta = np.array([one.at(t).beta for one, t in zip(samples, tau2, strict=True)]).T
+            data = Effects.of(part, np.repeat(v[:, None], part.shape[1], axis=1), X)
+            _, gain = voxelwise(data, beta, tau2)
+            yield np.maximum(0.0, gain) >= observed - 1e-9
         made += size
-    return reached / (count + 1)

@@ -14,13 +14,14 @@ from ranef.description.parameter_tables import estimate_columns
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Listing, unprinted
 from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
+from ranef.fits.hypothesis import HypothesisTest, hypotheses_text
 from ranef.fits.mixed import MixedFit
 from ranef.fits.named_hypotheses import read_hypotheses
 from ranef.fits.protocol import Clustered, Levelled, offers, require
 from ranef.inference.coefficients.clusters import TYPES
 from ranef.inference.coefficients.functions import Knowledge
 from ranef.inference.coefficients.sandwich import Sandwich
-from ranef.inference.coefficients.wald import FTest, Intervals, standard_errors, wald
+from ranef.inference.coefficients.wald import Intervals, standard_errors, wald
 from ranef.tables.origin import matrix
 
 __all__ = ["RobustCovariance", "robust"]
@@ -132,7 +133,7 @@ class RobustCovariance(Answer):
         columns = estimate_columns(self.intervals(conf_level), conf_level, names)
         return self.tabled(Listing("intervals", (Column("term", list(self.terms)), *columns)))
 
-    def test(self, L: Any, rhs: Any = None) -> FTest:
+    def test(self, L: Any, rhs: Any = None) -> HypothesisTest:
         """Test several hypotheses at once.
 
         Parameters
@@ -144,7 +145,7 @@ class RobustCovariance(Answer):
 
         Returns
         -------
-        FTest
+        HypothesisTest
             In a linear model the approximate Hotelling test ("HTZ" of clubSandwich), whose
             second degrees of freedom the clusters give; in a generalised one Wald's
             statistic over q, on q and clusters minus one degrees of freedom.
@@ -159,7 +160,13 @@ class RobustCovariance(Answer):
         (28.03, 3, 6.0)
         """
         rows, target = read_hypotheses(L, rhs, self.terms)
-        return self.sandwich.f_test(rows, target)
+        return HypothesisTest(
+            self.sandwich.f_test(rows, target),
+            hypotheses_text(rows, target, self.terms),
+            self.test_words,
+            f"Joint test: {self.fit.formula}",
+            self.library,
+        )
 
     def tables(self) -> tuple[Listing, ...]:
         return (self._coefficients(0.95),)

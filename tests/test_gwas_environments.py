@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from gwas_tilted import Families, kinship
 from scipy import stats
 
 from ranef import gwas
 from ranef.errors import DataError, ModelError, RankWarning
 from ranef.fields.gwas.genotypes import unpack
 from ranef.fields.gwas.heteroscedastic import cross_varying, prepare_varying
-from ranef.fields.gwas.interacting_cases import cross_cases
+from ranef.fields.gwas.interacting_cases import cross_cases, spread_ratio
 from ranef.fields.gwas.logistic import fit_logistic
 
 N = 160
@@ -225,6 +226,55 @@ def test_one_step_of_related_samples_beside_dense_algebra(arrays):
         both = stats.chi2.logsf(chi + s[0] ** 2 / A[0, 0], 2) / np.log(10)
         assert found["log10_joint"][k] == pytest.approx(both, rel=1e-6)
     assert seen >= 2
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_scores_of_products_vary_as_their_variance_says(arrays, own):
+    """Over variants with the covariances of relatives, drawn at one trait."""
+    K, W, e, _, y = arrays
+    case = (y > np.quantile(y, 0.7)).astype(float)
+    null = fit_logistic(case, W, K.copy(), ("(Intercept)", "e", "z"))
+    values, U = np.linalg.eigh(K)
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(20_000, N)) @ (U * np.sqrt(np.maximum(values, 0.0))).T
+    ratio = spread_ratio(null, K, e, own=own)
+    scores = (X * e) @ null.residual
+    variance = null.variance(X * e, null.root)
+    if not own:
+        variance = (null.adjusted(X * e) ** 2) @ null.weights
+    assert np.mean(scores**2) / np.mean(variance) == pytest.approx(ratio, rel=0.04)
+    assert ratio < 0.95
+    found = cross_cases(null, X[:9], X[:9] * e, own=own, ratio=ratio)
+    plain = cross_cases(null, X[:9], X[:9] * e, own=own, ratio=1.0)
+    near = found["score"] < 3.8
+    np.testing.assert_allclose(found["score"][near] * ratio, plain["score"][near], rtol=1e-9)
+    np.testing.assert_allclose(found["product"][near] * ratio, plain["product"][near], rtol=1e-9)
+
+
+def test_products_of_binary_traits_hold_their_level_among_relatives():
+    families, m = Families(100), 1500
+    rng = np.random.default_rng(3)
+    n = families.n
+    L = np.linalg.cholesky(kinship(Families(1)))
+    liability = (rng.normal(size=(100, 5)) @ L.T).ravel() + 0.4 * rng.normal(size=n)
+    parents = rng.random((m, 100, 2, 2)) < 0.3
+    handed = rng.integers(0, 2, (m, 100, 3, 2))
+    children = np.take_along_axis(parents[:, :, None], handed[..., None], axis=4)[..., 0].sum(3)
+    X = np.concatenate([parents.sum(3), children], axis=2).reshape(m, n)
+    names = [f"i{k}" for k in range(n)]
+    variants = pd.DataFrame({"variant": [f"v{k}" for k in range(m)], "chromosome": "1",
+                             "position": np.arange(m) + 1})  # fmt: skip
+    table = pd.DataFrame({
+        "IID": names, "ill": (liability > np.quantile(liability, 0.7)).astype(int),
+        "e": rng.normal(size=n),
+    })  # fmt: skip
+    found = gwas.scan(
+        "ill ~ 1", gwas.from_array(X.T, samples=names, variants=variants), table,
+        family="binomial", interaction="e",
+        relationship=pd.DataFrame(kinship(families), index=names, columns=names),
+    ).tidy()  # fmt: skip
+    logs = found["neg_log10_p_spa"].dropna()
+    assert 0.038 < np.mean(logs > -np.log10(0.05)) < 0.066  # 0.03 by the model's own variance
 
 
 def test_a_scan_of_interactions_of_a_binary_trait(tmp_path):

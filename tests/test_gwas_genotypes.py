@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import comb
 
 import numpy as np
+import pandas as pd
 import pytest
 from gwas_data import bytes_of, random_calls, write_files
 from scipy.special import gammaln, logsumexp
@@ -215,6 +216,35 @@ def test_dosages_are_tallied():
         source.read(0, 2).tally(chosen, "dominant")
 
 
+def test_names_of_a_table_of_genotypes_are_matched():
+    values = np.arange(6).reshape(2, 3) % 3
+    table = pd.DataFrame(values, index=["b", "a"], columns=["x", "y", "z"])
+
+    def calls(source):
+        return unpack(source.read(0, 3).packed, 2).T.tolist()
+
+    found = gwas.from_array(table, samples=["a", "b"], variants=["z", "x", "y"])
+    assert calls(found) == [[2, 0, 1], [2, 0, 1]]
+    assert found.variants.id.tolist() == ["z", "x", "y"]
+    other = gwas.from_array(pd.DataFrame([[0, 1, 2], [2, 2, 1]], index=["b", "a"]),
+                            samples=["a", "b"])  # fmt: skip
+    assert calls(other) == [[2, 2, 1], [0, 1, 2]]
+    assert gwas.from_array(table, samples=["b", "a"]).variants.id.tolist() == ["x", "y", "z"]
+    with pytest.raises(DataError, match="rows of G are named 'b', 'a'"):
+        gwas.from_array(table, samples=["a", "c"])
+    with pytest.raises(DataError, match="columns of G are named"):
+        gwas.from_array(table, samples=["a", "b"], variants=["z", "x", "w"])
+
+
+def test_masked_genotypes_are_missing_and_positions_are_whole():
+    masked = np.ma.array([[0, 1], [2, 9], [1, 1]], mask=[[0, 0], [0, 1], [1, 0]])
+    found = gwas.from_array(masked, samples=["a", "b", "c"])
+    assert unpack(found.read(0, 2).packed, 3).tolist() == [[0, 2, -1], [1, -1, 1]]
+    with pytest.raises(DataError, match="no whole numbers"):
+        gwas.from_array(np.zeros((1, 1)), samples=["a"],
+                        variants={"variant": ["v"], "position": [1.5]})  # fmt: skip
+
+
 def test_whole_dosages_are_calls():
     source = gwas.from_array(np.array([[0.0, 2.0], [np.nan, 1.0]]), samples=["a", "b"])
     assert source.calls
@@ -278,13 +308,43 @@ def test_marks_of_missing_values(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["#FID IID y\r\n0 a 1\r\n0 b 2\r\n", "\ufeffFID\tIID\ty\n0\ta\t1\n0\tb\t2\n\n",
-     "IID,y\na,1\nb,2\n", "0 \t a   1\n0 b\t2\n", "#IID\ty\na\t1\nb\t2"],
+     "IID,y\na,1\nb,2\n", "0 \t a   1\n0 b\t2\n", "#IID\ty\na\t1\nb\t2",
+     "FID;IID;y\n0;a;1\n0;b;2\n", '"FID" "IID" "y"\n"0" "a" 1\n"0" "b" 2\n',
+     '"IID"\t"y"\n"a"\t1\n"b"\t2\n', '"IID";"y"\n"a";1\n"b";2\n'],
 )  # fmt: skip
 def test_files_as_programs_write_them(tmp_path, text):
     path = tmp_path / "p.txt"
     path.write_bytes(text.encode())
     found = matched(people(["b", "a"]), path)
     assert [v.tolist() for v in found.columns.values()] == [[2.0, 1.0]]
+
+
+def test_names_of_rows_by_r_are_told(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text('"IID" "y"\n"1" "a" 1\n"2" "b" 2\n')
+    with pytest.raises(DataError, match=r"row\.names=FALSE"):
+        matched(people(["a", "b"]), path)
+
+
+@pytest.mark.parametrize(
+    ("mine", "words"), [("s01", "upper and lower case"), ("'S01'", "quotes about them")]
+)
+def test_why_nobody_is_found(mine, words):
+    with pytest.raises(DataError, match=words):
+        matched(people(["S01", "S02"]), {"IID": [mine], "y": [1.0]})
+
+
+def test_codes_for_missing_and_names_that_stand_twice_are_told(tmp_path):
+    prefix = write_files(tmp_path, m=12, n=40)
+    source = gwas.read_genotypes(prefix)
+    table = {"IID": list(source.samples.iid), "y": np.r_[999.0, 999.0, np.linspace(-1, 1, 38)],
+             "age": np.r_[-9.0, np.linspace(20, 60, 39) ** 1.01]}  # fmt: skip
+    bim = prefix.with_suffix(".bim")
+    bim.write_text(bim.read_text().replace("rs1 ", "rs0 "))
+    said = " ".join(str(gwas.scan("y ~ age", prefix, table, relationship=None)).split())
+    assert "999 stands in 2 rows of y" in said
+    assert "-9 stands in 1 row of age" in said
+    assert "1 name stands for more than one variant, such as 'rs0'" in said
 
 
 def test_lines_are_split_as_the_first_is():

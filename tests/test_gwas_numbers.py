@@ -159,7 +159,7 @@ def brute_force(K, W, y, x):
 def test_variants_agree_with_dense_algebra(share):
     K, W, y, X, model, Z = made_up(share=share, seed=3, m=6)
     null = fit_null(model)
-    found = profiles.test_variants(prepare(model, null, exact=True, single=False), Z)
+    found = profiles.test_variants(prepare(model, null, exact=True, single=False), Z, None)
     for k in range(6):
         wald, lrt, t, beta = brute_force(K, W, y, X[k])
         assert found.wald[k] == pytest.approx(wald, rel=1e-5, abs=1e-7)
@@ -172,7 +172,7 @@ def test_variants_agree_with_dense_algebra(share):
 def test_score_is_that_of_its_definition():
     K, W, y, X, model, Z = made_up(seed=4, m=3)
     null = fit_null(model)
-    found = profiles.test_variants(prepare(model, null, exact=True, single=False), Z)
+    found = profiles.test_variants(prepare(model, null, exact=True, single=False), Z, None)
     H = null.lambda_ml * K + np.eye(len(y))
     Hi = np.linalg.inv(H)
     P = Hi - Hi @ W @ np.linalg.solve(W.T @ Hi @ W, W.T @ Hi)
@@ -187,7 +187,7 @@ def test_optima_outside_the_window_are_found():
     for seed in range(8):
         K, W, y, X, model, Z = made_up(seed=seed, m=2, share=0.02, effect=4.0)
         null = fit_null(model)
-        found = profiles.test_variants(prepare(model, null, exact=True, single=False), Z)
+        found = profiles.test_variants(prepare(model, null, exact=True, single=False), Z, None)
         wald, lrt, t, _ = brute_force(K, W, y, X[0])
         assert found.wald[0] == pytest.approx(wald, rel=1e-4)
         assert found.lrt[0] == pytest.approx(lrt, rel=1e-4)
@@ -214,8 +214,8 @@ def test_single_precision_is_close():
     _, _, _, _, model, Z = made_up(seed=9, m=50)
     prepared = prepare(model, fit_null(model), exact=True, single=True)
     double, single = (
-        profiles.test_variants(prepared, Z),
-        profiles.test_variants(prepared, Z.astype(np.float32)),
+        profiles.test_variants(prepared, Z, None),
+        profiles.test_variants(prepared, Z.astype(np.float32), None),
     )
     gap = log10_f_tail(double.wald, 117.0) - log10_f_tail(single.wald, 117.0)
     assert np.abs(gap).max() < 1e-4
@@ -224,7 +224,9 @@ def test_single_precision_is_close():
 def test_collinear_variants_have_no_numbers():
     _, W, _, _, model, _ = made_up(seed=2)
     Z = np.stack([3.0 * model.W[:, 1] - model.W[:, 0], np.zeros(len(W))])
-    found = profiles.test_variants(prepare(model, fit_null(model), exact=True, single=False), Z)
+    found = profiles.test_variants(
+        prepare(model, fit_null(model), exact=True, single=False), Z, None
+    )
     assert (found.left < 1e-7).all()
     assert np.isnan(found.wald).all()
 

@@ -48,8 +48,9 @@ def from_array(G: Any, *, samples: Any, variants: Any = None) -> Genotypes:
     ----------
     G : (N, m) array
         Copies of the effect allele of N samples at m variants, from 0 to 2; NaN, or a negative
-        whole number, where missing. Whole numbers are packed into two bits each; others are
-        expected copies (dosages). A Zarr array is read in blocks, as they are needed.
+        whole number, where missing, or masked. Whole numbers are packed into two bits each; others
+        are expected copies (dosages). A Zarr array is read in blocks, as they are needed. Rows and
+        columns of a pandas table whose labels are text are matched to samples and variants by them.
     samples : sequence of str, or table
         Names of the samples; or a table with a column ``IID`` and perhaps ``FID`` and ``sex`` (1
         male, 2 female).
@@ -68,16 +69,20 @@ def from_array(G: Any, *, samples: Any, variants: Any = None) -> Genotypes:
     >>> gwas.from_array(np.array([[0, 1], [2, -1], [1, 0]]), samples=["a", "b", "c"])
     <Genotypes: 3 samples, 2 variants, an array>
     """
-    values = G if is_chunked(G) else np.asarray(G)
+    values = G if is_chunked(G) else _plain(G)
     if len(values.shape) != 2 or np.dtype(values.dtype).kind not in "iufb":
         raise DataError(
             "G is a matrix of numbers, a row a sample and a column a variant, not an array of "
             f"type {values.dtype} with {len(values.shape)} dimensions"
         )
     who = _samples(samples, values.shape[0])
-    what = _variants(variants, values.shape[1])
+    what = _variants(_labels(G, 1) if variants is None else variants, values.shape[1])
     if not len(who) or not len(what):
         raise DataError("G holds no genotypes")
+    for axis, names in ((0, list(who.iid)), (1, what.id.tolist())):
+        own = _labels(G, axis)
+        if own is not None and own != names:
+            values = np.take(values, _order(own, names, axis), axis=axis)
     if is_chunked(G):
         return ChunkedArray(G, who, what)
     by_variant = values.T
@@ -87,6 +92,35 @@ def from_array(G: Any, *, samples: Any, variants: Any = None) -> Genotypes:
         if not _whole(by_variant):
             return Dosages(name, who, what, np.ascontiguousarray(by_variant))
     return Packed(name, who, what, _packed(by_variant, name, what.id))
+
+
+def _plain(G: Any) -> NDArray[Any]:
+    """The values of an array or a table, NaN where masked."""
+    if isinstance(G, np.ma.MaskedArray) and np.dtype(G.dtype).kind in "iufb":
+        return np.where(np.ma.getmaskarray(G), np.nan, np.ma.getdata(G))
+    return np.asarray(G)
+
+
+def _labels(G: Any, axis: int) -> list[str] | None:
+    """Names of the rows or columns of a pandas table; None where they are numbers."""
+    axes = getattr(G, "axes", None)
+    if not isinstance(axes, list) or len(axes) != 2 or axes[axis].dtype.kind in "iu":
+        return None
+    return [level_text(label) for label in axes[axis].tolist()]
+
+
+def _order(own: list[str], names: list[str], axis: int) -> list[int]:
+    """Places in G of the rows or columns of these names."""
+    what, whose = (("rows", "samples"), ("columns", "variants"))[axis]
+    place = {name: k for k, name in enumerate(own)}
+    strange = [name for name in names if name not in place]
+    if strange or len(place) < len(own) or len(set(names)) < len(names):
+        raise DataError(
+            f"the {what} of G are named {list_text(own[:3])} ..., and {whose} names "
+            f"{list_text(names[:3])} ...: names do not agree one by one; give both the same, or "
+            "the bare numbers (G.to_numpy())"
+        )
+    return [place[name] for name in names]
 
 
 def _packed(values: NDArray[Any], name: str, ids: Texts) -> Bytes:
@@ -143,6 +177,8 @@ def _variants(given: Any, count: int) -> Variants:
         own = table.numeric("position")
         if not np.isfinite(own).all():
             raise DataError("column 'position' of variants has missing or infinite values")
+        if (own != np.rint(own)).any():
+            raise DataError("column 'position' of variants has values that are no whole numbers")
         position = own.astype(np.int64)
     return Variants(
         column("chromosome", "1"), np.array(names, dtype=object), position,

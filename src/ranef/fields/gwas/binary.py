@@ -9,20 +9,20 @@ finite where a variant has no carriers among cases. Arrays in, arrays out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.fields.gwas.engine import Columns
 from ranef.fields.gwas.logistic import LogisticNull, log_likelihood, probability
+from ranef.fields.gwas.profiles import COLLINEAR
 from ranef.fields.gwas.tails import LN10, log10_chi2_tail
 
 __all__ = [
-    "COLLINEAR",
     "LOOK",
+    "NAMES",
     "Penalised",
-    "Tested",
     "few_of",
     "firth",
     "firth_about",
@@ -33,57 +33,20 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
+NAMES = ("beta", "std_error", "score", "lrt", "log10_spa", "left")
+"""Log odds per unit of the effect's coding, and the error; chi-squared of the score and of the
+penalised likelihood (NaN where it was not worked out); the score's p by saddlepoint; the share of
+the variant's weighted sum of squares that covariates leave."""
 LOOK = 3.841458820694124
 """Chi-squared of p = 0.05, from which on saddlepoint and Firth's estimates are worked out."""
-COLLINEAR = 1e-7
 MOST_STEPS = 60
 ENUMERATED = 14
 
 
-@dataclass(frozen=True, eq=False)
-class Tested:
-    """What the tests found for b variants.
-
-    Attributes
-    ----------
-    beta, std_error : (b,) arrays
-        Log odds per unit of the effect's coding.
-    score, lrt : (b,) arrays
-        Chi-squared with one degree of freedom; that of the penalised likelihood is NaN where it
-        was not worked out.
-    log10_spa : (b,) array
-    n_cases, n_controls, ac_cases, ac_controls : (b,) arrays
-        Samples with a value, and copies of the effect allele among them.
-    left : (b,) array
-        Share of the variant's weighted sum of squares that covariates leave.
-    """
-
-    beta: Floats
-    std_error: Floats
-    score: Floats
-    lrt: Floats
-    log10_spa: Floats
-    n_cases: Floats
-    n_controls: Floats
-    ac_cases: Floats
-    ac_controls: Floats
-    left: Floats
-
-    @classmethod
-    def empty(cls, b: int) -> Tested:
-        """Nothing yet for b variants."""
-        return cls(*(np.full(b, np.nan) for _ in fields(cls)))
-
-    def put(self, rows: Any, other: Tested) -> None:
-        """Write the results of some variants in their places."""
-        for field in fields(self):
-            getattr(self, field.name)[rows] = getattr(other, field.name)
-
-
 def test_binary(
     null: LogisticNull, X: Floats, single: NDArray[np.float32] | None, *, own: bool
-) -> Tested:
-    """Test b variants.
+) -> Columns:
+    """Test b variants: `NAMES`.
 
     Parameters
     ----------
@@ -95,13 +58,14 @@ def test_binary(
         Whether each variant's score has its own variance, or the expected ratio to that of
         unrelated samples.
     """
-    found = Tested.empty(len(X))
+    found = Columns.empty(len(X), NAMES)
+    beta, std_error, score, lrt, log10_spa, left = (found[name] for name in NAMES)
     G = null.adjusted(X)
     plain = (G * G) @ null.weights
     total = (X * X) @ null.weights
     with np.errstate(invalid="ignore", divide="ignore"):
-        found.left[:] = np.where(total > 0, plain / total, 0.0)
-        good = found.left > COLLINEAR
+        left[:] = np.where(total > 0, plain / total, 0.0)
+        good = left > COLLINEAR
         plain = np.where(good, plain, np.nan)
         if null.root is None or not own:
             variance = null.ratio * plain
@@ -113,18 +77,18 @@ def test_binary(
         again = np.flatnonzero(s * s > LOOK * variance)
         if single is not None and own and len(again):
             variance[again] = null.variance(X[again], null.root)
-        found.beta[:] = s / variance
-        found.std_error[:] = 1.0 / np.sqrt(variance)
-        found.score[:] = s * s / variance
-    found.log10_spa[:] = log10_chi2_tail(found.score)
-    for k in np.flatnonzero(found.score > LOOK):
+        beta[:] = s / variance
+        std_error[:] = 1.0 / np.sqrt(variance)
+        score[:] = s * s / variance
+    log10_spa[:] = log10_chi2_tail(score)
+    for k in np.flatnonzero(score > LOOK):
         ratio = float(variance[k] / plain[k])
         q = float(s[k]) / np.sqrt(ratio)
-        found.log10_spa[k] = saddlepoint(few_of(X[k], G[k]), G[k], null.mu, q)
+        log10_spa[k] = saddlepoint(few_of(X[k], G[k]), G[k], null.mu, q)
         fit = _estimate(null, X[k], G[k])
-        found.beta[k] = fit.beta / ratio
-        found.std_error[k] = fit.std_error / np.sqrt(ratio)
-        found.lrt[k] = fit.lrt / ratio
+        beta[k] = fit.beta / ratio
+        std_error[k] = fit.std_error / np.sqrt(ratio)
+        lrt[k] = fit.lrt / ratio
     return found
 
 

@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError
-from ranef.fields.gwas.binary import COLLINEAR, Tested, test_binary
-from ranef.fields.gwas.engine import KINDS, LARGE, Group, Part, Settings, Stretch
+from ranef.fields.gwas.binary import NAMES, test_binary
+from ranef.fields.gwas.engine import LARGE, Columns, Group, Part, Settings, Stretch
 from ranef.fields.gwas.genotypes import Chosen
 from ranef.fields.gwas.logistic import LogisticNull, centred, fit_logistic
 from ranef.fields.gwas.model import Trait
-from ranef.fields.gwas.quality import OK
 from ranef.fields.gwas.results import TraitScan, Words
 from ranef.fields.gwas.tails import log10_chi2_tail
 from ranef.fields.gwas.ways import Stretched
 from ranef.solve.resources import one_blas_thread
 
-__all__ = ["Binomial", "LogisticReady", "count_cases", "logistic_ready", "of_cases"]
+__all__ = ["COUNTS", "Binomial", "LogisticReady", "count_cases", "logistic_ready", "of_cases"]
 
 Floats = NDArray[np.float64]
 
-KINDS["Tested"] = Tested
+COUNTS = ("n_cases", "n_controls", "ac_cases", "ac_controls")
+"""Samples with a value, and copies of the effect allele among them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +68,8 @@ class Binomial(Stretched):
 
     own: bool
 
-    def empty(self, m: int) -> Tested:
-        return Tested.empty(m)
+    def empty(self, m: int) -> Columns:
+        return Columns.empty(m, (*NAMES, *COUNTS))
 
     @property
     def words(self) -> Words:
@@ -93,15 +93,8 @@ class Binomial(Stretched):
         statuses, results = [], []
         for null, single in zip(ready.nulls, ready.single, strict=True):
             found = test_binary(null, X, single, own=self.own)
-            status = stretch.status.copy()
-            status[stretch.rows[~(found.left > COLLINEAR)]] = "collinear"
-            whole = Tested.empty(len(status))
-            whole.put(stretch.rows, found)
-            for name in ("beta", "std_error", "score", "lrt", "log10_spa"):
-                getattr(whole, name)[status != OK] = np.nan
-            counts = count_cases(stretch, null.y)
-            for name, values in counts.items():
-                getattr(whole, name)[:] = values
+            status, whole = stretch.whole(found)
+            whole.values.update(count_cases(stretch, null.y))
             statuses.append(status)
             results.append(whole)
         return stretch.part(statuses, results)
@@ -116,7 +109,7 @@ class Binomial(Stretched):
 
 
 def count_cases(stretch: Stretch, y: Floats) -> dict[str, Floats]:
-    """Count samples with a value and copies among cases and controls."""
+    """Count samples with a value and copies among cases and controls: `COUNTS`."""
     cases = y > 0.5
     mine = Chosen(
         np.ascontiguousarray(stretch.chosen.places[cases]),
@@ -132,34 +125,29 @@ def count_cases(stretch: Stretch, y: Floats) -> dict[str, Floats]:
 
 
 def _trait_scan(trait: Trait, null: LogisticNull, whole: Part, k: int) -> TraitScan:
-    found: Tested = whole.found[k]
-    nothing = np.full(len(found.beta), np.nan)
+    found: Columns = whole.found[k]
+    nothing = np.full(len(found["beta"]), np.nan)
     log10_p = {
-        "wald": log10_chi2_tail((found.beta / found.std_error) ** 2),
-        "lrt": log10_chi2_tail(found.lrt),
-        "score": log10_chi2_tail(found.score),
-        "spa": found.log10_spa,
+        "wald": log10_chi2_tail((found["beta"] / found["std_error"]) ** 2),
+        "lrt": log10_chi2_tail(found["lrt"]),
+        "score": log10_chi2_tail(found["score"]),
+        "spa": found["log10_spa"],
     }
-    extra = of_cases(
-        found.n_cases, found.n_controls, found.ac_cases, found.ac_controls, found.log10_spa
-    )
     return TraitScan(
-        trait, null, whole.n, whole.n_missing, whole.frequency, whole.info, found.beta,
-        found.std_error, nothing, nothing, log10_p, found.lrt, whole.status[k], np.inf,
-        "spa", extra,
+        trait, null, whole.n, whole.n_missing, whole.frequency, whole.info, found["beta"],
+        found["std_error"], nothing, nothing, log10_p, found["lrt"], whole.status[k], np.inf,
+        "spa", of_cases(found),
     )  # fmt: skip
 
 
-def of_cases(
-    n_cases: Floats, n_controls: Floats, ac_cases: Floats, ac_controls: Floats, log10_spa: Floats
-) -> dict[str, Any]:
+def of_cases(found: Columns) -> dict[str, Any]:
     """Columns that a table of a binary trait has beside those of every trait."""
     return {
-        "n_cases": _whole_numbers(n_cases),
-        "n_controls": _whole_numbers(n_controls),
-        "ac_cases": ac_cases,
-        "ac_controls": ac_controls,
-        "neg_log10_p_spa": 0.0 - log10_spa,
+        "n_cases": _whole_numbers(found["n_cases"]),
+        "n_controls": _whole_numbers(found["n_controls"]),
+        "ac_cases": found["ac_cases"],
+        "ac_controls": found["ac_controls"],
+        "neg_log10_p_spa": 0.0 - found["log10_spa"],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +24,6 @@ from ranef.fields.gwas.engine import (
 from ranef.fields.gwas.heteroscedastic import NAMES as VARYING
 from ranef.fields.gwas.heteroscedastic import Varying, cross_varying, prepare_varying
 from ranef.fields.gwas.interacting import NAMES, Crossed, cross, prepare_crossed
-from ranef.fields.gwas.profiles import COLLINEAR
 from ranef.fields.gwas.quality import OK
 from ranef.fields.gwas.results import TraitScan, Words
 from ranef.fields.gwas.spectrum import NullFit
@@ -112,20 +110,6 @@ class WithEnvironment(Stretched):
         mean, sd = float(e.mean()), float(e.std())
         return (e - mean) / sd, mean, sd
 
-    def wholes(self, stretch: Stretch, found: Columns) -> tuple[NDArray[np.object_], Columns]:
-        """What was found in the places of all variants of a stretch, and their status."""
-        status = stretch.status.copy()
-        status[stretch.rows[~(found["left"] > COLLINEAR)]] = "collinear"
-        whole: Columns = self.empty(len(status))
-        whole.put(stretch.rows, found)
-        for values in whole.values.values():
-            values[status != OK] = np.nan
-        return status, whole
-
-    @abstractmethod
-    def empty(self, m: int) -> Any:
-        """Nothing found yet of m variants."""
-
 
 @dataclass(frozen=True)
 class Interaction(WithEnvironment):
@@ -172,7 +156,7 @@ class Interaction(WithEnvironment):
         statuses, results = [], []
         for model, e in zip(ready.models, ready.environments, strict=True):
             found = cross(model, Z, ready.basis.rotate(X * e))
-            status, whole = self.wholes(stretch, found)
+            status, whole = stretch.whole(found)
             statuses.append(status)
             results.append(whole)
         return stretch.part(statuses, results)
@@ -275,11 +259,10 @@ class RobustInteraction(WithEnvironment):
         statuses, results = [], []
         for model, e in zip(ready.models, ready.environments, strict=True):
             found = cross_varying(model, X, X * e)
-            status, whole = self.wholes(stretch, found)
+            status, whole = stretch.whole(found)
             bad = (status == OK) & ~(np.isfinite(whole["df_product"] + whole["df_main"]))
             status[bad] = "no_robust_error"
-            for values in whole.values.values():
-                values[bad] = np.nan
+            whole.clear(bad)
             statuses.append(status)
             results.append(whole)
         return stretch.part(statuses, results)

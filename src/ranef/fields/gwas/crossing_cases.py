@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.fields.gwas.cases import LogisticReady, count_cases, logistic_ready, of_cases
+from ranef.fields.gwas.cases import COUNTS, LogisticReady, count_cases, logistic_ready, of_cases
 from ranef.fields.gwas.crossing import WithEnvironment, of_variant
 from ranef.fields.gwas.engine import Columns, Group, Part, Settings, Stretch
-from ranef.fields.gwas.interacting_cases import NAMES, cross_cases
+from ranef.fields.gwas.interacting_cases import NAMES, cross_cases, spread_ratio
 from ranef.fields.gwas.logistic import LogisticNull
 from ranef.fields.gwas.results import TraitScan, Words
 from ranef.fields.gwas.tails import log10_chi2_tail
@@ -21,15 +21,17 @@ __all__ = ["CaseInteraction"]
 
 Floats = NDArray[np.float64]
 
-COUNTS = ("n_cases", "n_controls", "ac_cases", "ac_controls")
-
 
 @dataclass(frozen=True, eq=False)
 class CaseReady:
-    """The models without a variant, and the environments (centred, per standard deviation)."""
+    """The models without a variant, the environments (centred, per standard deviation), ratios.
+
+    ratios : see `interacting_cases.spread_ratio`; one of unrelated samples.
+    """
 
     logistic: LogisticReady
     environments: tuple[Floats, ...]
+    ratios: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,15 @@ class CaseInteraction(WithEnvironment):
 
     def ready(self, group: Group, K: Floats | None, settings: Settings) -> CaseReady:
         environments = [self.environment(group.W, t.names, t.name)[0] for t in group.traits]
-        return CaseReady(logistic_ready(group, K, False), tuple(environments))
+        logistic = logistic_ready(group, K, False)
+        ratios = [1.0] * len(environments)
+        if K is not None:
+            with one_blas_thread():
+                ratios = [
+                    spread_ratio(null, K, e, own=self.own)
+                    for null, e in zip(logistic.nulls, environments, strict=True)
+                ]
+        return CaseReady(logistic, tuple(environments), tuple(ratios))
 
     def nulls(self, ready: CaseReady) -> list[LogisticNull]:
         return list(ready.logistic.nulls)
@@ -67,12 +77,12 @@ class CaseInteraction(WithEnvironment):
     def judged(self, stretch: Stretch, ready: CaseReady, settings: Settings) -> Part:
         X = stretch.values(stretch.rows)
         statuses, results = [], []
-        for null, e in zip(ready.logistic.nulls, ready.environments, strict=True):
+        prepared = zip(ready.logistic.nulls, ready.environments, ready.ratios, strict=True)
+        for null, e, ratio in prepared:
             with one_blas_thread():
-                found = cross_cases(null, X, X * e, own=self.own)
-            status, whole = self.wholes(stretch, found)
-            for name, values in count_cases(stretch, null.y).items():
-                whole.values[name][:] = values
+                found = cross_cases(null, X, X * e, own=self.own, ratio=ratio)
+            status, whole = stretch.whole(found)
+            whole.values.update(count_cases(stretch, null.y))
             statuses.append(status)
             results.append(whole)
         return stretch.part(statuses, results)
@@ -95,7 +105,7 @@ class CaseInteraction(WithEnvironment):
                 "p_joint_spa": 10.0 ** found["log10_joint"],
                 "neg_log10_p_joint_spa": 0.0 - found["log10_joint"],
             }
-            extra |= of_cases(*(found[name] for name in (*COUNTS, "log10_spa")))
+            extra |= of_cases(found)
             made[trait.name] = TraitScan(
                 trait, null, whole.n, whole.n_missing, whole.frequency, whole.info,
                 found["product"] / sd, found["product_error"] / sd, nothing, nothing, log10_p,

@@ -33,7 +33,7 @@ from ranef.fields.gwas.spectrum import NullFit, Rotated, constants, eigen, fit_n
 from ranef.solve.resources import in_threads, one_blas_thread
 
 __all__ = [
-    "KINDS", "LARGE", "Basis", "Columns", "Group", "Kept", "Lot", "Part", "Settings", "Stretch",
+    "LARGE", "Basis", "Columns", "Group", "Kept", "Lot", "Part", "Settings", "Stretch",
     "Tester", "basis_of", "lots_of", "models_of", "null_of", "ready_of", "rotated", "scan_group",
     "stretch_of", "test_exactly",
 ]  # fmt: skip
@@ -107,6 +107,10 @@ class Basis:
         out: NDArray[Any] = X @ (self.U if X.dtype == np.float64 else self.U_single)
         return out
 
+    def back(self, V: Floats) -> Floats:
+        """Return columns in the coordinates of the samples, (n, k)."""
+        return V if self.U is None else np.ascontiguousarray(self.U @ V)
+
 
 def basis_of(K: Any, n: int, intercept: bool, single: bool) -> Basis:
     """Decompose a relationship matrix, (n, n), of the analysed samples; it is overwritten.
@@ -159,10 +163,6 @@ def null_of(basis: Basis, model: Rotated) -> NullFit:
     )  # fmt: skip
 
 
-KINDS: dict[str, type[Any]] = {"Found": Found}
-"""What tests find of variants, by the name of its class: a part on the disk says which it holds."""
-
-
 @dataclass(frozen=True, eq=False)
 class Columns:
     """What a test finds of b variants, as (b,) arrays by name."""
@@ -179,6 +179,11 @@ class Columns:
         for name, values in other.values.items():
             self.values[name][rows] = values
 
+    def clear(self, rows: Any) -> None:
+        """Leave no number of some variants."""
+        for values in self.values.values():
+            values[rows] = np.nan
+
     def __getitem__(self, name: str) -> Floats:
         return self.values[name]
 
@@ -193,7 +198,7 @@ class Part:
     frequency, info : (b,) arrays
     status : list of (b,) arrays of text
         One a trait.
-    found : list of Found or another of `KINDS`
+    found : list of Found or of Columns
         One a trait.
     """
 
@@ -217,7 +222,7 @@ class Part:
                 arrays[f"kind{k}"] = np.array(["", *found.values])
                 continue
             arrays[f"found{k}"] = np.stack([getattr(found, f.name) for f in fields(found)])
-            arrays[f"kind{k}"] = np.array([type(found).__name__])
+            arrays[f"kind{k}"] = np.array(["Found"])
         stream = io.BytesIO()
         np.savez(stream, **arrays)
         return stream.getvalue()
@@ -236,7 +241,7 @@ class Part:
 
 def _unpacked(names: list[str], rows: Floats) -> Any:
     if names[0]:
-        return KINDS[names[0]](*rows)
+        return Found(*rows)
     return Columns(dict(zip(names[1:], rows, strict=True)))
 
 
@@ -415,7 +420,9 @@ def models_of(
             model = rotated(basis, W, y)
             null = null_of(basis, model)
             exact = settings.exact and basis.U is not None
-            models.append(prepare(model, null, exact=exact, single=settings.single))
+            models.append(
+                prepare(model, null, exact=exact, single=settings.single, back=basis.back)
+            )
     return tuple(models)
 
 
@@ -441,9 +448,18 @@ class Stretch:
     chosen: Chosen
     centred: bool
 
-    def values(self, rows: NDArray[np.intp], single: bool = False) -> NDArray[Any]:
+    def values(self, rows: NDArray[np.intp]) -> NDArray[Any]:
         """Coded variants, (len(rows), n)."""
-        return self.block.coded(rows, self.chosen, self.tally, centred=self.centred, single=single)
+        return self.block.coded(rows, self.chosen, self.tally, centred=self.centred, single=False)
+
+    def whole(self, found: Columns) -> tuple[NDArray[np.object_], Columns]:
+        """Status and results in the places of all variants; `left` tells who is collinear."""
+        status = self.status.copy()
+        status[self.rows[~(found["left"] > COLLINEAR)]] = "collinear"
+        placed = Columns.empty(len(status), list(found.values))
+        placed.put(self.rows, found)
+        placed.clear(status != OK)
+        return status, placed
 
     def part(self, status: list[NDArray[np.object_]], found: list[Any]) -> Part:
         """What was found, with what the variants show."""
@@ -475,20 +491,25 @@ def test_exactly(stretch: Stretch, ready: Ready, settings: Settings) -> Part:
     basis, models = ready
     status, rows = stretch.status, stretch.rows
 
-    def values(some: NDArray[np.intp], single: bool) -> NDArray[Any]:
-        return basis.rotate(stretch.values(some, single))
+    def values(some: NDArray[np.intp]) -> NDArray[Any]:
+        return basis.rotate(stretch.values(some))
 
     statuses, results = [], []
-    Z = values(rows, settings.single)
-    for prepared in models:
-        found = test_variants(prepared, Z)
+    known: list[Floats | None] = [None] * len(models)
+    Z = stretch.values(rows)
+    if settings.single:
+        known = [None if m.response is None else m.response.times(Z) for m in models]
+        Z = Z.astype(np.float32)
+    Z = basis.rotate(Z)
+    for prepared, zPy in zip(models, known, strict=True):
+        found = test_variants(prepared, Z, zPy)
         if settings.single:
             again = np.flatnonzero(_second_look(found, prepared))
             if len(again):
-                found.put(again, test_variants(prepared, values(rows[again], False)))
+                found.put(again, test_variants(prepared, values(rows[again]), None))
         nearly = (found.left > COLLINEAR) & ~(found.residual >= NEARLY_ALL)
         for k in np.flatnonzero(nearly):
-            z = values(rows[k : k + 1], False)[0]
+            z = values(rows[k : k + 1])[0]
             left = found.left[k]
             found.put([k], test_directly(prepared.model, prepared.null, z, exact=prepared.exact))
             found.left[k] = left

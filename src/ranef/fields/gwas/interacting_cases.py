@@ -4,22 +4,29 @@ The product is tested beside the variant itself: its score, free of covariates a
 with saddlepoint tails, at the model in which the variant has its effect. Where neither variant nor
 product has p < 0.05 the model without both stands for that one. The two scores are independent of
 each other where neither has an effect, so that their chi-squared values, each belonging to its
-saddlepoint p value, add up to that of both. Arrays in, arrays out.
+saddlepoint p value, add up to that of both.
+
+Among relatives the variance x'Px is that of the working model, in which tau is such that it has
+the mean of (x'r)^2 over variants with covariances K (the score equation). Products x * e have the
+covariances K * ee', over which the two means differ: residuals of a penalised quasi-likelihood are
+smaller than P says. The ratio of the two means, one number a trait, makes them equal again, as it
+does where variants all over the genome have effects that differ with e. Arrays in, arrays out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.fields.gwas.binary import COLLINEAR, LOOK, few_of, firth_last, saddlepoint
+from ranef.fields.gwas.binary import LOOK, few_of, firth_last, saddlepoint
 from ranef.fields.gwas.engine import Columns
 from ranef.fields.gwas.logistic import LogisticNull, probability
+from ranef.fields.gwas.profiles import COLLINEAR
 from ranef.fields.gwas.tails import LN10, log10_chi2_tail
 
-__all__ = ["NAMES", "cross_cases"]
+__all__ = ["NAMES", "cross_cases", "spread_ratio"]
 
 Floats = NDArray[np.float64]
 
@@ -50,10 +57,41 @@ class Pairs:
         return np.asarray(self.s2 - self.A12 / self.A11 * self.s1)
 
 
-def cross_cases(null: LogisticNull, X: Floats, XE: Floats, *, own: bool) -> Columns:
+def spread_ratio(null: LogisticNull, K: Floats, e: Floats, *, own: bool) -> float:
+    """Mean square of the scores of products over their mean variance, over variants like K.
+
+    Parameters
+    ----------
+    K : (n, n) array
+        The relationship that the model was fitted with.
+    e : (n,) array
+        The environment.
+    own : bool
+        Whether the variance is that of the relatives' model, or of unrelated samples.
+    """
+    r = null.residual * e
+    square = float(r @ (K @ r))
+    M = K * e
+    M *= e[:, None]
+    N = null.N
+    if own and null.root is not None:
+        whole = float(np.sum((null.root @ M) * null.root))
+    else:
+        D = null.weights
+        whole = float(D @ np.diag(M))
+        N = D[:, None] * null.W
+        N = np.linalg.solve(np.linalg.cholesky(null.W.T @ N), N.T).T if N.shape[1] else N
+    mean = whole - float(np.sum((M @ N) * N))
+    return square / mean if square > 0 and mean > 0 else 1.0
+
+
+def cross_cases(
+    null: LogisticNull, X: Floats, XE: Floats, *, own: bool, ratio: float = 1.0
+) -> Columns:
     """Test b variants with their products, both (b, n).
 
-    own : whether each score has its own variance, or the expected ratio to unrelated samples.
+    own : whether each score has its own variance, or the expected ratio to unrelated samples;
+    ratio : of the variance of a product's score to that, see `spread_ratio`.
     """
     found = Columns.empty(len(X), NAMES)
     G1, G2 = null.adjusted(X), null.adjusted(XE)
@@ -69,7 +107,7 @@ def cross_cases(null: LogisticNull, X: Floats, XE: Floats, *, own: bool) -> Colu
         return found
     X, XE, G1, G2 = X[good], XE[good], G1[good], G2[good]
     base = Pairs(X @ null.residual, XE @ null.residual, *(v[good] for v in plain))
-    held = _related(null, X, XE, base, own=own)
+    held = _related(null, X, XE, base, own=own, ratio=ratio)
     values = _one_step(held)
     chi_main = held.s1**2 / held.A11
     log_main = log10_chi2_tail(chi_main)
@@ -87,14 +125,21 @@ def cross_cases(null: LogisticNull, X: Floats, XE: Floats, *, own: bool) -> Colu
     return found
 
 
-def _related(null: LogisticNull, X: Floats, XE: Floats, base: Pairs, *, own: bool) -> Pairs:
+def _related(
+    null: LogisticNull, X: Floats, XE: Floats, base: Pairs, *, own: bool, ratio: float
+) -> Pairs:
     """The scores with the variances that related samples give them."""
-    if null.root is None or not own:
-        scaled = (null.ratio * v for v in (base.A11, base.A12, base.A22))
-        return Pairs(base.s1, base.s2, *scaled)
-    first, second = null.variance(X, null.root), null.variance(XE, null.root)
-    both = null.variance(X + XE, null.root)
-    return Pairs(base.s1, base.s2, first, 0.5 * (both - first - second), second)
+    if null.root is None:
+        return base
+    if own:
+        first, second = null.variance(X, null.root), null.variance(XE, null.root)
+        both = null.variance(X + XE, null.root)
+        held = Pairs(base.s1, base.s2, first, 0.5 * (both - first - second), second)
+    else:
+        held = Pairs(base.s1, base.s2, null.ratio * base.A11, null.ratio * base.A12, base.A22)
+        # the ratio of products is to unrelated samples, and so is what is left of A22
+        return replace(held, A22=held.A12**2 / held.A11 + ratio * base.rest)
+    return replace(held, A22=held.A12**2 / held.A11 + ratio * held.rest)
 
 
 def _one_step(held: Pairs) -> dict[str, Floats]:

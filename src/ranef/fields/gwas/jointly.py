@@ -20,7 +20,6 @@ from ranef.fields.gwas.multivariate import (
     fit_several,
 )
 from ranef.fields.gwas.profiles import COLLINEAR
-from ranef.fields.gwas.quality import OK
 from ranef.fields.gwas.results import TraitScan, Words
 from ranef.fields.gwas.tails import log10_chi2_tail
 from ranef.fields.gwas.ways import Stretched
@@ -150,12 +149,7 @@ class Joint(Stretched):
     def judged(self, stretch: Stretch, ready: JointReady, settings: Settings) -> Part:
         Z = ready.basis.rotate(stretch.values(stretch.rows))
         found = self._tested(ready, Z)
-        status = stretch.status.copy()
-        status[stretch.rows[~(found["left"] > COLLINEAR)]] = "collinear"
-        whole = self.empty(len(status))
-        whole.put(stretch.rows, found)
-        for values in whole.values.values():
-            values[status != OK] = np.nan
+        status, whole = stretch.whole(found)
         return stretch.part([status], [whole])
 
     def _tested(self, ready: JointReady, Z: Floats) -> Columns:

@@ -7,6 +7,7 @@ have families.
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -200,6 +201,10 @@ def _nobody(table: Labelled, samples: Samples, families: bool) -> str:
         return f"{said}. The column FID holds the IIDs; exchange the two"
     if {i.lstrip("0") for i in table.iid} & {i.lstrip("0") for i in samples.iid}:
         return f"{said}. They agree but for leading zeros; read the column IID as text"
+    if {i.strip("'\"") for i in table.iid} & {i.strip("'\"") for i in samples.iid}:
+        return f"{said}. They agree but for quotes about them; take these away"
+    if {i.casefold() for i in table.iid} & {i.casefold() for i in samples.iid}:
+        return f"{said}. They agree but for upper and lower case; write them alike"
     joined = {f"{f}_{i}" for f, i in zip(samples.fid, samples.iid, strict=True)}
     if joined & set(table.iid):
         return f"{said}. They are FID_IID there; split them into two columns"
@@ -292,9 +297,11 @@ def _read_file(name: str, given: str | PathLike[str], na: Sequence[str]) -> Labe
     for k, row in enumerate(rows):
         if len(row) != len(titles):
             line = k + 1 + (start is not None)
+            named = all(len(each) == len(titles) + 1 for each in rows)
+            advice = ": names of rows, as R writes them (row.names=FALSE leaves them out)"
             raise DataError(
                 f"line {line} of {str(path)!r} has {len(row)} columns; the first line has "
-                f"{len(titles)}"
+                f"{len(titles)}{advice if named else ''}"
             )
     twice = [title for title, count in Counter(titles).items() if count > 1]
     if twice:
@@ -313,25 +320,45 @@ def _read_file(name: str, given: str | PathLike[str], na: Sequence[str]) -> Labe
 
 
 def split_rows(lines: Iterable[str]) -> list[list[str]]:
-    r"""Split lines at commas, tabs, or stretches of spaces and tabs, as the first one is written.
+    r"""Split lines at commas, semicolons, tabs, or stretches of spaces and tabs, as the first is.
+
+    Cells may stand in double quotes, as R's write.table has them.
 
     Examples
     --------
     >>> split_rows(["#FID IID  y", "1\t01 2.5", ""])
     [['#FID', 'IID', 'y'], ['1', '01', '2.5']]
+    >>> split_rows(['"FID" "IID"', '"1" "no 7"'])
+    [['FID', 'IID'], ['1', 'no 7']]
     """
     lines = [line for line in lines if line.strip()]
     if not lines:
         return []
-    if "," in lines[0]:
-        return [[cell.strip() for cell in row] for row in csv.reader(lines)]
+    mark = max(",;", key=lines[0].count)
+    if mark in lines[0]:
+        return _cells(lines, mark)
+    quoted = '"' in lines[0]
     if "\t" in lines[0]:
-        rows = [[cell.strip() for cell in line.split("\t")] for line in lines]
+        rows = _cells(lines, "\t") if quoted else [_stripped(row.split("\t")) for row in lines]
         words = [line.split() for line in lines]
-        mixed = any(" " in cell for row in rows for cell in row) and _even(words)
+        mixed = not quoted and any(" " in cell for row in rows for cell in row) and _even(words)
         if _even(rows) and not mixed:
             return rows
+    if quoted:
+        return [["".join(found) for found in WORD.findall(line)] for line in lines]
     return [line.split() for line in lines]
+
+
+WORD = re.compile(r'"([^"]*)"|([^\s"]\S*)')
+"""A cell between blanks, in quotes or without."""
+
+
+def _cells(lines: Sequence[str], mark: str) -> list[list[str]]:
+    return [_stripped(row) for row in csv.reader(lines, delimiter=mark)]
+
+
+def _stripped(row: Iterable[str]) -> list[str]:
+    return [cell.strip() for cell in row]
 
 
 def _even(rows: list[list[str]]) -> bool:

@@ -17,6 +17,7 @@ from ranef.formula.labels import list_text
 from ranef.formula.model import read_formula
 from ranef.formula.syntax import column_names
 from ranef.tables import Table
+from ranef.tables.concerns import concerns
 
 __all__ = ["TRANSFORMS", "Trait", "formulas_of", "independent", "trait_columns", "trait_of"]
 
@@ -107,6 +108,7 @@ def trait_of(
     call = ModelArguments(formula, Table.of(dict(columns)))
     spec = specification_of(call, mixed=False)
     kept = spec.accounting.kept
+    mine = call.table.snapshot(spec.recipe.columns)
     used = places if kept is None else places[kept]
     y, W, names = spec.y.copy(), spec.X, spec.names
     if spec.offset is not None and family == "binomial":
@@ -114,7 +116,7 @@ def trait_of(
     if spec.offset is not None:
         y = y - spec.offset
     _check_values(name, y, W, names)
-    notes = []
+    notes = [said.rstrip(".") for said in concerns(mine, trait_columns({name: formula}), kept)]
     if family == "binomial":
         y, said = cases_of(name, y)
         notes.append(said)

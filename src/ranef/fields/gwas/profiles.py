@@ -8,6 +8,7 @@ n a variant but those products. Wald, likelihood-ratio and score statistics come
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -38,6 +39,8 @@ EDGE = 1.0 - 1e-9
 MOST_STEPS = 30
 COLLINEAR = 1e-7
 """Share of a variant's sum of squares that covariates must leave."""
+NARROW, WIDE = 1e-9, 1e-14
+"""Shares of a column's length to which a basis has it, in single and in double precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,19 +86,58 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class Products:
-    """The nodes of a model as matrices to multiply variants with.
+class Spanned:
+    """Columns to multiply variants with: a basis, and their coefficients in it.
+
+    Columns at neighbouring nodes are nearly combinations of each other, so that a basis of half
+    as many has all of them to a given precision.
 
     Attributes
     ----------
-    squares : (n, q) array
-        D, for z * z.
-    linear : (n, q (c + 1)) array
-        N and p, node by node.
+    basis : (n, r) array
+    coefficients : (r, k) array or None
+        None: the basis is the columns themselves.
     """
 
-    squares: Real
-    linear: Real
+    basis: Real
+    coefficients: Floats | None = None
+
+    @classmethod
+    def of(cls, columns: Floats, tolerance: float) -> Spanned:
+        """Find a basis of columns, (n, k), that has each of them within a share of its length."""
+        size = np.sqrt(np.einsum("nk,nk->k", columns, columns))
+        size[size == 0.0] = 1.0
+        U, s, V = np.linalg.svd(columns / size, full_matrices=False)
+        keep = s > tolerance * s.max(initial=0.0)
+        return cls(np.ascontiguousarray(U[:, keep]), s[keep, None] * V[keep] * size)
+
+    def narrowed(self) -> Spanned:
+        """Return the same with its basis in single precision."""
+        return replace(self, basis=self.basis.astype(np.float32))
+
+    def times(self, Z: Real) -> Floats:
+        """Return the products of the rows of Z with the columns, (b, k)."""
+        found = (Z @ self.basis).astype(np.float64, copy=False)
+        return found if self.coefficients is None else np.asarray(found @ self.coefficients)
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """The nodes of a model as columns to multiply variants with.
+
+    Attributes
+    ----------
+    squares : Spanned
+        D, q columns, for z * z.
+    linear : Spanned
+        N, q c columns, node by node.
+    response : Spanned
+        p, q columns, in double precision.
+    """
+
+    squares: Spanned
+    linear: Spanned
+    response: Spanned
     q: int
     c: int
 
@@ -103,17 +145,22 @@ class Products:
     def of(cls, nodes: Nodes, single: bool) -> Products:
         """Lay out the nodes."""
         q, n, c = nodes.N.shape
-        both = np.concatenate([nodes.N, nodes.p[:, :, None]], axis=2)
-        kind = np.float32 if single else np.float64
-        linear = np.ascontiguousarray(np.swapaxes(both, 0, 1).reshape(n, q * (c + 1)), dtype=kind)
-        return cls(np.ascontiguousarray(nodes.D.T, dtype=kind), linear, q, c)
+        linear = np.ascontiguousarray(np.swapaxes(nodes.N, 0, 1).reshape(n, q * c))
+        squares, p = np.ascontiguousarray(nodes.D.T), np.ascontiguousarray(nodes.p.T)
+        if not single:
+            return cls(Spanned(squares), Spanned(linear), Spanned(p), q, c)
+        return cls(
+            Spanned.of(squares, NARROW).narrowed(), Spanned.of(linear, NARROW).narrowed(),
+            Spanned.of(p, WIDE), q, c,
+        )  # fmt: skip
 
-    def times(self, Z: Real, squared: Real) -> tuple[Floats, Floats]:
-        """Return z'Pz and z'Py of b variants at the nodes, each (q, b)."""
-        whole = (squared @ self.squares).T.astype(np.float64)
-        shared = (Z @ self.linear).astype(np.float64).reshape(len(Z), self.q, self.c + 1)
-        out = np.einsum("bqc,bqc->qb", shared[:, :, :-1], shared[:, :, :-1])
-        return whole - out, np.ascontiguousarray(shared[:, :, -1].T)
+    def times(self, Z: Real, squared: Real, zPy: Floats | None = None) -> tuple[Floats, Floats]:
+        """Return z'Pz and z'Py of b variants at the nodes, each (q, b); zPy : (b, q), if known."""
+        shared = self.linear.times(Z).reshape(len(Z), self.q, self.c)
+        out = np.einsum("bqc,bqc->qb", shared, shared)
+        if zPy is None:
+            zPy = self.response.times(Z)
+        return self.squares.times(squared).T - out, np.ascontiguousarray(zPy.T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +177,9 @@ class Prepared:
     exact : bool
         Whether each variant has its own lambda, or all the null model's.
     double, single : Products
+    response : Spanned or None
+        The nodes' p in the coordinates of the samples, by which variants that are not rotated
+        have their z'Py; beside products in single precision.
     """
 
     model: Rotated
@@ -139,25 +189,36 @@ class Prepared:
     exact: bool
     double: Products
     single: Products | None
+    response: Spanned | None = None
 
 
 ML, REML, PLAIN = 0, 1, 2
 EXTRA = 3
 
 
-def prepare(model: Rotated, null: NullFit, *, exact: bool, single: bool) -> Prepared:
+def prepare(
+    model: Rotated,
+    null: NullFit,
+    *,
+    exact: bool,
+    single: bool,
+    back: Callable[[Floats], Floats] | None = None,
+) -> Prepared:
     """Lay out the nodes of a model, once for all variants.
 
-    exact : each variant its own lambda; single : products in single precision too.
+    exact : each variant its own lambda; single : products in single precision too; back : takes
+    columns to the coordinates of the samples.
     """
     window = around(null.t_reml)
     fixed = [null.t_ml, null.t_reml, -np.inf]
     t = np.array(fixed) if not exact else np.concatenate([window.t, fixed, _guards(window)])
     nodes = nodes_at(model, t)
-    return Prepared(
-        model, null, window, nodes, exact, Products.of(nodes, False),
-        Products.of(nodes, True) if single else None,
-    )  # fmt: skip
+    narrow = Products.of(nodes, True) if single else None
+    response = None
+    if narrow is not None and back is not None:
+        response = replace(narrow.response, basis=back(narrow.response.basis))
+    double = Products.of(nodes, False)
+    return Prepared(model, null, window, nodes, exact, double, narrow, response)
 
 
 def _guards(window: Window) -> Floats:
@@ -167,24 +228,27 @@ def _guards(window: Window) -> Floats:
     return np.concatenate([below, above, ends])
 
 
-def test_variants(prepared: Prepared, Z: Real) -> Found:
+def test_variants(prepared: Prepared, Z: Real, zPy: Floats | None) -> Found:
     """Test b variants.
 
     Parameters
     ----------
     Z : (b, n) array
         Rotated variants, in single precision if `prepared` has such products.
+    zPy : (b, q) array or None
+        z'Py at the nodes, where it is known better than Z tells it: an effect next to zero is a
+        difference of large sums, of which single precision leaves no digits.
     """
     with np.errstate(invalid="ignore", divide="ignore"):  # those that leave no residual
-        return _tested(prepared, Z)
+        return _tested(prepared, Z, zPy)
 
 
-def _tested(prepared: Prepared, Z: Real) -> Found:
+def _tested(prepared: Prepared, Z: Real, zPy: Floats | None) -> Found:
     products = prepared.double if Z.dtype == np.float64 else prepared.single
     assert products is not None
     squared = Z * Z
-    A, B = products.times(Z, squared)
-    total = squared.sum(axis=1, dtype=np.float64)
+    A, B = products.times(Z, squared, zPy)
+    total = squared.sum(axis=1)
     model, null = prepared.model, prepared.null
     start = len(prepared.window.s) if prepared.exact else 0
     plain = A[start + PLAIN]

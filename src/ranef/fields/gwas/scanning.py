@@ -159,8 +159,8 @@ def scan(
     na : sequence of str
         Marks of missing values, of cells in files and of the traits of any table.
     precision : {"mixed", "double"}
-        Rotate variants in single precision, and those with p < 1e-4 or little variance again in
-        double; or all in double.
+        Rotate variants in single precision (their products with the trait in double), and those
+        with p < 1e-4 or little variance again in double; or all in double.
     n_jobs : int, optional
         Threads, each with one BLAS thread; all that this process may use.
     memory : float or str, optional
@@ -383,16 +383,19 @@ def settled(source: Genotypes) -> tuple[Genotypes, list[str]]:
     males = np.flatnonzero(source.samples.sex == MALE)
     notes = []
     names, counts = np.unique(source.variants.id.astype(str), return_counts=True)
-    if (counts > 1).any():
+    twice = names[counts > 1].tolist()
+    if twice:
+        who = "1 name stands" if len(twice) == 1 else f"{len(twice):,} names stand"
         notes.append(
-            f"{int((counts > 1).sum()):,} names stand for more than one variant, such as "
-            f"{names[counts > 1][0]!r}; each is tested, and tables have them in the file's order"
+            f"{who} for more than one variant, such as {twice[0]!r}; each is tested, and tables "
+            "have them in the file's order"
         )
     unplaced = int((source.variants.position < 0).sum())
     if unplaced:
+        who = "1 variant has" if unplaced == 1 else f"{unplaced:,} variants have"
         notes.append(
-            f"{unplaced:,} variants have a negative position, which means unknown: pictures "
-            "show them at the beginning of their chromosome, and clumps treat them as adjacent"
+            f"{who} a negative position, which means unknown: pictures show such variants at the "
+            "beginning of their chromosome, and clumps treat them as adjacent"
         )
     special = kinds != "diploid"
     if not special.any():

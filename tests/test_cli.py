@@ -915,6 +915,27 @@ def test_one_file_cannot_hold_two_results(run: Callable[..., Ran], sleep: Path) 
     assert "asked for twice" in err
 
 
+@pytest.mark.parametrize(
+    ("verb", "option"),
+    [("fit", "--save"), ("meta", "--forest"), ("diary", "--plot"), ("dynamic", "--persons"),
+     ("sem", "--save"), ("gwas", "--out"), ("imaging", "--report")],
+)  # fmt: skip
+def test_an_option_of_one_file_is_not_given_twice(
+    run: Callable[..., Ran], sleep: Path, verb: str, option: str
+) -> None:
+    code, _, err = run(verb, FORMULA, sleep, option, "a.html", f"{option}=b.html")
+    assert code == 2
+    assert f"{option} is given 2 times and names one file" in err
+
+
+@pytest.mark.parametrize("verb", ["fit", "gee", "meta", "sem", "diary", "dynamic"])
+@pytest.mark.parametrize("name", ["o.pdf", "o"])
+def test_every_report_is_html(run: Callable[..., Ran], sleep: Path, verb: str, name: str) -> None:
+    code, _, err = run(verb, FORMULA, sleep, "--report", name)
+    assert code == 2
+    assert f"{name!r} is the name of no page: a report is HTML" in err
+
+
 def test_a_failed_fit_leaves_old_results(run: Callable[..., Ran], sleep: Path) -> None:
     out = sleep.with_name("fit.json")
     out.write_text("before")

@@ -663,7 +663,8 @@ def test_command(tmp_path, rows):
     rows.to_csv(tmp_path / "rows.csv", index=False)
     call = [sys.executable, "-m", "ranef", "sem", "model.lav", "rows.csv", "--cluster", "person",
             "--standardized", "--out", "fit.json", "--out", "fit.csv", "--diagram", "p.svg",
-            "--scores", "s.csv", "--save", "fit.ranef", "--report", "r.html"]  # fmt: skip
+            "--scores", "s.csv", "--scores", "again.csv", "--diagram", "q.svg",
+            "--save", "fit.ranef", "--report", "r.html"]  # fmt: skip
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Level 2" in done.stdout
@@ -671,6 +672,8 @@ def test_command(tmp_path, rows):
     assert document["optimum"]["converged"]
     assert len(document["parameters"]) == len(pd.read_csv(tmp_path / "fit.csv"))
     assert len(pd.read_csv(tmp_path / "s.csv")) == len(rows)
+    for one, other in (("s.csv", "again.csv"), ("p.svg", "q.svg")):
+        assert (tmp_path / one).read_bytes() == (tmp_path / other).read_bytes()
     bad = subprocess.run([*call[:4], "f =~ nothing", "rows.csv"], cwd=tmp_path,
                          capture_output=True, text=True, check=False)  # fmt: skip
     assert bad.returncode != 0

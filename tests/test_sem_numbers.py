@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import ranef
+from ranef.fields.structural import expected
 from ranef.fields.structural.estimate import unit_scores
 from ranef.fields.structural.expected import information_given_missing
 from ranef.fields.structural.information import expected_information
@@ -489,6 +490,22 @@ def test_expected_information_given_what_is_missing(name):
     assert abs(np.trace(np.linalg.solve(found, mean)) / len(found) - 1) < 0.05
 
 
+@pytest.mark.parametrize("fixed_x", [True, False])
+@pytest.mark.parametrize("text", [
+    WITHIN + BETWEEN,
+    "level: 1\n y1 ~ x\n y2 ~~ y1\n y3 ~~ y3\nlevel: 2\n y1 ~ z\n z ~ w\n y2 ~~ z\n",
+    "level: 1\n f =~ y1 + y2 + y3\nlevel: 2\n g =~ y1 + y2 + y3\n g ~ w\n",
+])  # fmt: skip
+def test_expected_information_by_units_is_that_of_dense_matrices(text, fixed_x, monkeypatch):
+    rng = np.random.default_rng(len(text))
+    model = made(text, table(rng, 20, 0.25), ("unit",), missing="fiml", fixed_x=fixed_x)
+    theta = somewhere(model, rng)
+    found = information_given_missing(model.main, theta)
+    monkeypatch.setattr(expected, "is_plain", lambda group: False)
+    dense = information_given_missing(model.main, theta)
+    np.testing.assert_allclose(found, dense, rtol=1e-9, atol=1e-9)
+
+
 def test_expected_information_of_complete_data_is_that_of_dense_matrices():
     rng = np.random.default_rng(3)
     model = made(WITHIN + BETWEEN, table(rng, 40), ("unit",))
@@ -497,3 +514,76 @@ def test_expected_information_of_complete_data_is_that_of_dense_matrices():
         information_given_missing(model.main, theta), expected_information(model.main, theta),
         rtol=1e-10, atol=1e-10,
     )  # fmt: skip
+
+
+# --- modification indices
+
+
+def freed(fit, text, data, row, **how):
+    """What two log L gain where a parameter is freed."""
+    one, two = text.split("level: 2")
+    line = f"  {row.lhs} {row.op} {row.rhs}\n"
+    text = one + line * (row.level == 1) + "level: 2" + two + line * (row.level == 2)
+    return 2 * (ranef.sem(text, data, **how).loglik - fit.loglik)
+
+
+def test_indices_given_what_is_missing_are_what_two_log_likelihood_gains():
+    """As if nothing were missing (as in lavaan 0.6 and 0.7) they would be a third too small."""
+    rng = np.random.default_rng(21)
+    unit = np.repeat(np.arange(150), 8)
+    f, g, e = rng.normal(size=1200), rng.normal(size=150)[unit], rng.normal(size=1200)
+    data = {"unit": unit}
+    for k in range(5):
+        y = (1, 0.9, 0.8, 1, 0.7)[k] * f + g + 0.4 * rng.normal(size=150)[unit]
+        y = y + 0.7 * rng.normal(size=1200) + 0.35 * e * (k in (1, 3))
+        data[f"y{k + 1}"] = np.where(rng.random(1200) < 0.25, np.nan, y)
+    items = "y1 + y2 + y3 + y4 + y5"
+    text = f"level: 1\n f =~ {items}\nlevel: 2\n g =~ {items}\n"
+    how = {"cluster": "unit", "missing": "fiml"}
+    fit = ranef.sem(text, data, **how)
+    found = fit.modification_indices()
+    found = found[(found.level == 1) & (found.mi > 1)]
+    assert len(found) > 2
+    for row in found.itertuples():
+        assert abs(row.mi / freed(fit, text, data, row, **how) - 1) < 0.12
+
+
+def test_a_variance_held_at_zero_has_an_index():
+    """Between-residuals of zero are the first thing to free; lavaan 0.6: 290.89 in its demo."""
+    rng = np.random.default_rng(22)
+    unit = np.repeat(np.arange(100), 8)
+    f, g = rng.normal(size=800), rng.normal(size=100)[unit]
+    data = {"unit": unit} | {
+        f"y{k}": f + g + 0.15 * rng.normal(size=100)[unit] + 0.7 * rng.normal(size=800)
+        for k in range(1, 5)
+    }
+    items = "y1 + y2 + y3 + y4"
+    text = f"level: 1\n f =~ {items}\nlevel: 2\n g =~ {items}\n"
+    held = "".join(f" y{k} ~~ 0*y{k}\n" for k in range(1, 5))
+    fit = ranef.sem(text + held, data, cluster="unit")
+    found = fit.modification_indices()
+    found = found[(found.level == 2) & (found.lhs == found.rhs)]
+    assert sorted(found.lhs) == ["y1", "y2", "y3", "y4"]
+    assert np.isnan(found.epc_std).all()
+    for row in found.itertuples():
+        rest = held.replace(f" {row.lhs} ~~ 0*{row.lhs}\n", "")
+        more = 2 * (ranef.sem(text + rest, data, cluster="unit").loglik - fit.loglik)
+        assert abs(row.mi - more) < 0.35 * more + 0.2
+
+
+def test_a_growth_models_held_intercepts_have_indices():
+    rng = np.random.default_rng(23)
+    start, slope = rng.normal(5, 1, 300), rng.normal(1, 0.5, 300)
+    data = {f"y{t}": start + slope * t + 0.5 * rng.normal(size=300) for t in range(4)}
+    data["y2"] = data["y2"] + 0.3
+    text = (
+        "i =~ 1*y0 + 1*y1 + 1*y2 + 1*y3\ns =~ 0*y0 + 1*y1 + 2*y2 + 3*y3\ni + s ~ 1\n"
+        "y0 + y1 + y2 + y3 ~ 0*1\n"
+    )
+    fit = ranef.sem(text, data)
+    found = fit.modification_indices()
+    row = found[(found.op == "~1") & (found.lhs == "y2")].iloc[0]
+    free = ranef.sem(text.replace("y0 + y1 + y2 + y3 ~ 0*1", "y0 + y1 + y3 ~ 0*1\ny2 ~ 1"), data)
+    assert abs(row.mi / (2 * (free.loglik - fit.loglik)) - 1) < 0.25
+    assert abs(row.epc - 0.3) < 0.1
+    np.testing.assert_allclose(row.epc_std, row.epc / fit.simulate(1, rng=1).y2.std(), rtol=0.2)

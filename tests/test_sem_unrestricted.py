@@ -1,5 +1,6 @@
 """The unrestricted model that chi-squared is measured from: its optimum, and which it is."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -136,5 +137,13 @@ def test_indefinite_matrices_may_have_no_largest_likelihood():
     with pytest.warns(ConvergenceWarning, match="no largest likelihood among such"):
         measures = fit.fit_measures()
     assert np.isnan([measures.chisq[0], measures.loglik_h1[0], measures.cfi[0]]).all()
+    # implied variances between are below zero: there is no correlation to compare
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = fit.fit_measures()
+        left = fit.residuals().query("level == 2 and op == '~~'")
+    assert again.srmr_within[0] < 0.2
+    assert np.isnan(again.srmr_between[0])
+    assert np.isnan(left.implied).all()
     bounded = ranef.sem(WITHIN + FACTOR, data, cluster="unit", bounds="pos_var")
     assert bounded.fit_measures().chisq[0] >= 0

@@ -231,8 +231,9 @@ def add_missing(model: _ArgumentGroup) -> None:
 def add_fit_files(results: _ArgumentGroup) -> None:
     """Add the report, the table and the saved fit."""
     results.add_argument(
-        "--report", metavar="FILE.html", help="write the report, one HTML page", **SEVERAL
-    )
+        "--report", metavar="FILE.html", type=values.page_file,
+        help="write the report, one HTML page", **SEVERAL,
+    )  # fmt: skip
     add_table(results)
     results.add_argument("--title", metavar="TEXT", help="the title of the report and the table")
     results.add_argument("--save", metavar="FILE", help="write the fit for ranef.load in Python")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -39,6 +40,7 @@ class _Parser(argparse.ArgumentParser):
         """Read the arguments, or say what is wrong with them and end."""
         words = list(args)
         self._check_command(words)
+        self._check_repeated(words)
         found, extras = self.parse_known_args(words, namespace)
         if extras:
             self._refuse(words, extras)
@@ -57,6 +59,18 @@ class _Parser(argparse.ArgumentParser):
             hint = f"; did you mean {_COMMANDS[first.lower()]!r}?"
         self.error(f"no command {first!r}{hint or ';'} there are {', '.join(verbs)}")
 
+    def _check_repeated(self, words: Sequence[str]) -> None:
+        """Refuse an option that names one file and is given twice: one would be lost."""
+        given = [word.partition("=")[0] for word in words]
+        for action in _actions(self, words[0] if words else None):
+            name = action.option_strings[-1] if action.option_strings else ""
+            one = isinstance(action, argparse._StoreAction) and _FILE.match(str(action.metavar))
+            if one and given.count(name) > 1:
+                self.error(
+                    f"{name} is given {given.count(name)} times and names one file; the others "
+                    "would not be written"
+                )
+
     def _refuse(self, words: Sequence[str], extras: Sequence[str]) -> NoReturn:
         """End with what is wrong with the arguments that are left over."""
         command = words[0]
@@ -74,6 +88,7 @@ class _Parser(argparse.ArgumentParser):
         self.error(f"ranef {command} does not know what {shlex.join(extras)} is for")
 
 
+_FILE = re.compile(r"(FILE|F|FOLDER)\b")
 _COMMANDS = {
     "contrast": "contrasts",
     "emmeans": "means",
@@ -88,15 +103,21 @@ _COMMANDS = {
 }
 
 
-def _options(parser: argparse.ArgumentParser, command: str | None) -> Iterator[str]:
-    """Options of a command, and of its own commands."""
+def _actions(parser: argparse.ArgumentParser, command: str | None) -> Iterator[argparse.Action]:
+    """Arguments of a command, and of its own commands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, inner in action.choices.items():
                 if command is None or name == command:
-                    yield from _options(inner, None)
+                    yield from _actions(inner, None)
         elif command is None:
-            yield from action.option_strings
+            yield action
+
+
+def _options(parser: argparse.ArgumentParser, command: str | None) -> Iterator[str]:
+    """Options of a command, and of its own commands."""
+    for action in _actions(parser, command):
+        yield from action.option_strings
 
 
 def _unquoted(words: Sequence[str]) -> str | None:

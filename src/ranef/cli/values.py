@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import stat
 from argparse import ArgumentTypeError
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "named_prior",
     "number",
     "number_columns",
+    "page_file",
     "positive",
     "positive_number",
     "separator",
@@ -22,6 +25,7 @@ __all__ = [
 ]
 
 LARGEST = 2**31 - 1
+PAGES = (".html", ".htm")
 
 
 def named_formula(written: str) -> tuple[str, str]:
@@ -155,3 +159,19 @@ def grouping(written: str) -> str:
     if value in (".", ",", "'", " "):
         return value
     raise ArgumentTypeError(f"{written!r} does not group digits; use '.' ',' \"'\" or space")
+
+
+def page_file(written: str) -> str:
+    """Read the name of a page: of HTML, or of what is no file (a pipe, a device)."""
+    if os.path.splitext(written)[1].lower() in PAGES or _is_special(written):
+        return written
+    raise ArgumentTypeError(
+        f"{written[:200]!r} is the name of no page: a report is HTML, and its name ends in .html"
+    )
+
+
+def _is_special(path: str) -> bool:
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False

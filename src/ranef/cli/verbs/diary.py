@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ranef.cli import models, options
-from ranef.cli.values import whole
+from ranef.cli.values import page_file, whole
 from ranef.cli.verb import Code, Verb, code_of
 from ranef.cli.writing import (
     PICTURES,
@@ -84,7 +84,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     options.add_reading(parser)
     results = parser.add_argument_group("results")
     options.add_out(results, "write all tables to a .json, the effects to a .csv file")
-    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
+    results.add_argument(
+        "--report", metavar="FILE.html", type=page_file, help="write the report, one HTML page"
+    )
     options.add_table(results)
     results.add_argument(
         "--plot", metavar="FILE", help="draw the effects within and between: .png, .svg or .pdf"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ranef.cli import options
 from ranef.cli.tasks import add_tasks, run_task
-from ranef.cli.values import positive, positive_number, whole
+from ranef.cli.values import page_file, positive, positive_number, whole
 from ranef.cli.verb import Code, Verb
 from ranef.errors import FileError
 
@@ -203,7 +203,9 @@ def _add_scan(parser: ArgumentParser) -> None:
     results.add_argument(
         "--out", metavar="FILE", help="write the results; of several traits one file each"
     )
-    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
+    results.add_argument(
+        "--report", metavar="FILE.html", type=page_file, help="write the report, one HTML page"
+    )
     options.add_quiet(results)
 
 

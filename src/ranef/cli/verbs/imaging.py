@@ -8,7 +8,7 @@ from string import Formatter
 from typing import Any
 
 from ranef.cli import options
-from ranef.cli.values import positive
+from ranef.cli.values import page_file, positive
 from ranef.cli.verb import Code, Verb
 from ranef.errors import DataError, FileError, ModelError
 
@@ -102,7 +102,9 @@ def _add_group(parser: ArgumentParser) -> None:
     )
     results = parser.add_argument_group("results")
     results.add_argument("--out", metavar="FOLDER", help="write maps and tables")
-    results.add_argument("--report", metavar="FILE.html", help="write the report, one HTML page")
+    results.add_argument(
+        "--report", metavar="FILE.html", type=page_file, help="write the report, one HTML page"
+    )
     options.add_quiet(results)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ranef.cli import options, writing
 from ranef.cli.tasks import add_tasks, run_task
-from ranef.cli.values import number, positive
+from ranef.cli.values import number, page_file, positive
 from ranef.cli.verb import Code, Verb
 from ranef.errors import DataError, FileError, suggestion
 
@@ -91,7 +91,9 @@ def _add_screen(parser: ArgumentParser) -> None:
     results.add_argument(
         "--out", metavar="F", help="write all tables (.json) or the pairs (.csv, .tsv)"
     )
-    results.add_argument("--report", metavar="F.html", help="write the report, one HTML page")
+    results.add_argument(
+        "--report", metavar="F.html", type=page_file, help="write the report, one HTML page"
+    )
     options.add_table(results)
     results.add_argument(
         "--plot", metavar="F", help="draw the most probable pairs: .png, .svg or .pdf"

@@ -75,8 +75,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--standardized", action="store_true", help="print standardised estimates as well"
     )
     options.add_out(results, "write all tables to a .json, the parameters to a .csv file")
-    results.add_argument("--diagram", metavar="FILE.svg", help="draw the path diagram")
-    results.add_argument("--scores", metavar="FILE.csv", help="write the rows' latent variables")
+    results.add_argument(
+        "--diagram", metavar="FILE.svg", help="draw the path diagram", **options.SEVERAL
+    )
+    results.add_argument(
+        "--scores", metavar="FILE.csv", help="write the rows' latent variables", **options.SEVERAL
+    )
     options.add_fit_files(results)
     options.add_level(results)
     options.add_quiet(results, "print no summary, only problems")
@@ -103,10 +107,10 @@ def run(arguments: Namespace) -> Code:
     write_results(
         arguments, lambda: fit.tidy(**level), lambda: _results(fit, level), empty=("lhs", "op")
     )
-    if arguments.diagram is not None:
-        fit.diagram(arguments.diagram, standardized=arguments.standardized)
-    if arguments.scores is not None:
-        _write_scores(fit, arguments.scores)
+    for name in arguments.diagram:
+        fit.diagram(name, standardized=arguments.standardized)
+    for name in arguments.scores:
+        _write_scores(fit, name)
     write_fit(fit, arguments, level)
     return Code.OK if fit.optimum.converged else Code.NOT_CONVERGED
 

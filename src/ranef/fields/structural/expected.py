@@ -8,12 +8,13 @@ which are observed, so that the information is the sum over these units of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
+from ranef.fields.structural.expected_moments import Moments
+from ranef.fields.structural.expected_units import add_units, is_plain
 from ranef.fields.structural.problem import GroupProblem, Problem, latent_slopes
 
 __all__ = ["information_given_missing"]
@@ -33,7 +34,10 @@ def information_given_missing(problem: Problem, theta: Floats) -> Floats:
                 "information='expected' is of models without random slopes of latent variables; "
                 "use 'observed'"
             )
-        at = _Moments.of(group, theta)
+        at = Moments.of(group, theta)
+        if group.data.n and is_plain(group):
+            add_units(group, at, out)
+            continue
         units = _of_units(group, at) if group.data.levels else _of_rows(group, at)
         for count, C, dC, dm in units:
             root = np.linalg.inv(np.linalg.cholesky(C))
@@ -43,56 +47,11 @@ def information_given_missing(problem: Problem, theta: Floats) -> Floats:
     return out
 
 
-@dataclass(frozen=True, eq=False)
-class _Moments:
-    """The kernel's moments and their derivatives, by parameter in the first axis.
-
-    Attributes
-    ----------
-    W, L : (p, p) and (slopes, p) arrays
-    S, m : lists of (d, d) and (d,) arrays, by level
-    """
-
-    W: Floats
-    L: Floats
-    S: list[Floats]
-    m: list[Floats]
-    dW: Floats
-    dB: Floats
-    dL: Floats
-    dS: list[Floats]
-    dm: list[Floats]
-
-    @classmethod
-    def of(cls, group: GroupProblem, theta: Floats) -> _Moments:
-        p, k, s = len(group.y), 1 + len(group.x), len(group.outcomes)
-        flat, J = group.parts(theta).flat, group.jacobian(theta).T
-        P, at = len(theta), p * p + p * k + s * p
-
-        def cut(first: int, *shape: int) -> tuple[Floats, Floats]:
-            last = first + int(np.prod(shape))
-            return flat[first:last].reshape(shape), J[:, first:last].reshape(P, *shape)
-
-        (W, dW), (_, dB) = cut(0, p, p), cut(p * p, p, k)
-        L, dL = cut(p * p + p * k, s, p)
-        S, dS, m, dm = [], [], [], []
-        for places in group.places:
-            d = len(places)
-            one, slope = cut(at, d, d)
-            S.append(one)
-            dS.append((slope + slope.transpose(0, 2, 1)) / 2)
-            one, slope = cut(at + d * d, d)
-            m.append(one)
-            dm.append(slope)
-            at += d * d + d
-        return cls(W, L, S, m, (dW + dW.transpose(0, 2, 1)) / 2, dB, dL, dS, dm)
-
-
 Unit = tuple[int, Floats, Floats, Floats]
 """How many are alike; covariance, its derivatives, those of the mean."""
 
 
-def _of_rows(group: GroupProblem, at: _Moments) -> Iterator[Unit]:
+def _of_rows(group: GroupProblem, at: Moments) -> Iterator[Unit]:
     patterns = group.data.patterns
     for o, count in enumerate(np.bincount(patterns.codes, minlength=len(patterns.present))):
         seen = np.flatnonzero(patterns.present[o])
@@ -102,7 +61,7 @@ def _of_rows(group: GroupProblem, at: _Moments) -> Iterator[Unit]:
             yield int(count), at.W[grid], dC, at.dB[:, seen, 0]
 
 
-def _of_units(group: GroupProblem, at: _Moments) -> Iterator[Unit]:
+def _of_units(group: GroupProblem, at: Moments) -> Iterator[Unit]:
     levels = group.data.levels
     of_row = [levels[0].codes]
     for level in levels[1:]:
@@ -129,7 +88,7 @@ def _design(group: GroupProblem, rows: Ints, top: int, of_row: list[Ints]) -> by
     )  # fmt: skip
 
 
-def _dense(group: GroupProblem, at: _Moments, rows: Ints, of_row: list[Ints], count: int) -> Unit:
+def _dense(group: GroupProblem, at: Moments, rows: Ints, of_row: list[Ints], count: int) -> Unit:
     data, layout, P = group.data, group.coordinates.layout, len(at.dW)
     units = [(k, int(u)) for k, codes in enumerate(of_row) for u in np.unique(codes)]
     sizes = [len(at.S[k]) for k, _ in units]
@@ -182,7 +141,7 @@ def _dense(group: GroupProblem, at: _Moments, rows: Ints, of_row: list[Ints], co
 
 
 def _loadings(
-    column: NDArray[np.int32], kind: NDArray[np.int32], at: _Moments, x: Floats, response: Ints
+    column: NDArray[np.int32], kind: NDArray[np.int32], at: Moments, x: Floats, response: Ints
 ) -> tuple[Floats, Floats]:
     """What each coordinate of level 2 adds to each value (n, a), and derivatives (P, n, a)."""
     Q = np.zeros((len(x), len(column)))

@@ -19,7 +19,7 @@ from ranef.errors import ModelError
 from ranef.fields.structural import resampling
 from ranef.fields.structural.comparison import StructuralComparison, compared
 from ranef.fields.structural.core import StructuralFit
-from ranef.fields.structural.measures import implied
+from ranef.fields.structural.measures import deviations, implied
 from ranef.fields.structural.modification import modifications
 from ranef.fields.structural.parameters import Parameter
 from ranef.fields.structural.posterior import factor_scores
@@ -491,7 +491,7 @@ def _shown(row: Parameter) -> bool:
 
 
 def _correlations(S: Floats) -> Floats:
-    root = np.sqrt(np.maximum(np.diag(S), 1e-300))
+    root = deviations(S)
     return np.asarray(S / np.outer(root, root))
 
 

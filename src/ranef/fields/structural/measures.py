@@ -22,7 +22,7 @@ from ranef.fields.structural.unrestricted import (
     solved_unrestricted,
 )
 
-__all__ = ["Comparisons", "LevelFit", "rmsea_interval"]
+__all__ = ["Comparisons", "LevelFit", "deviations", "rmsea_interval"]
 
 Floats = NDArray[np.float64]
 NAN = float("nan")
@@ -267,6 +267,7 @@ class Comparisons:
         """Root mean square of the differences between correlations, of one level.
 
         Of one level alone covariances are divided by the sample's standard deviations (Bentler).
+        NaN where the model has a variance below zero, which makes no correlation.
         """
         sums, weights = 0.0, 0.0
         means = self._means_restricted if self.model.levels == 1 else False
@@ -274,8 +275,8 @@ class Comparisons:
             names, first, second, m1, m2 = self.implied_pair(g, level)
             if not names:
                 continue
-            sd = np.sqrt(np.maximum(np.diag(first), 1e-300))
-            own = sd if self.model.levels == 1 else np.sqrt(np.maximum(np.diag(second), 1e-300))
+            sd = deviations(first)
+            own = sd if self.model.levels == 1 else deviations(second)
             gap = first / np.outer(sd, sd) - second / np.outer(own, own)
             i, j = np.tril_indices(len(names))
             squares = list(gap[i, j] ** 2)
@@ -365,6 +366,19 @@ def _ratio(value: float, unrestricted: Unrestricted) -> float:
         return NAN
     gap = float(value - unrestricted.value)
     return gap if abs(gap) > BELOW else max(gap, 0.0)
+
+
+def deviations(S: Floats) -> Floats:
+    """Standard deviations that make correlations: NaN where a covariance has none to stand on.
+
+    A variable that does not vary has correlations of zero.
+    """
+    variance = np.diag(S).copy()
+    least = 1e-14 * np.abs(variance).max(initial=0.0)
+    beside = np.abs(S - np.diag(variance)).max(axis=1, initial=0.0)
+    still = variance <= 0
+    variance[still] = np.where(np.maximum(-variance, beside) > least, np.nan, 1e300)[still]
+    return np.asarray(np.sqrt(variance))
 
 
 def implied(

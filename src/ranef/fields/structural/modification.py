@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.fields.structural.estimate import Estimate
+from ranef.fields.structural.expected import information_given_missing
+from ranef.fields.structural.expected_units import is_plain
 from ranef.fields.structural.information import expected_information
 from ranef.fields.structural.parameters import Parameter, ParameterTable
+from ranef.fields.structural.problem import Problem
 from ranef.fields.structural.standardized import level_moments_of
 
 __all__ = ["Modification", "modifications"]
@@ -65,8 +68,6 @@ def _candidates(table: ParameterTable, g: int, level: int) -> list[Parameter]:
                 found.append(Parameter(g, level, lhs, "~", rhs))
     for row in block:
         if row.free < 0 and not row.sample and row.slope is None and row.typed:
-            if row.op == "~~" and row.lhs == row.rhs:
-                continue
             found.append(replace(row, value=float("nan"), label="", tie=""))
     return found
 
@@ -87,10 +88,7 @@ def modifications(estimate: Estimate) -> list[Modification]:
     start = [held.get(_key(c), 0.0) for c in extra]
     theta = np.concatenate([estimate.theta, np.array(start)])
     _, gradient = problem.value_gradient(theta)
-    if (estimate.model.complete and estimate.information_kind == "expected") or _cheap(estimate):
-        information = expected_information(problem, theta)
-    else:
-        information = problem.hessian(theta) / 2
+    information = _information(estimate, problem, theta)
     score = -gradient / 2
     N = estimate.basis
     inside = np.linalg.pinv(N.T @ information[:P, :P] @ N, hermitian=True)
@@ -108,8 +106,17 @@ def modifications(estimate: Estimate) -> list[Modification]:
     return sorted(tests, key=lambda t: -t.index)
 
 
-def _cheap(estimate: Estimate) -> bool:
-    return estimate.model.complete and estimate._expected_offered
+def _information(estimate: Estimate, problem: Problem, theta: Floats) -> Floats:
+    """Expected information given which values are missing.
+
+    Away from the optimum of the wider model the observed one is a poor measure of a step; it is
+    taken where there are slopes or more than two levels.
+    """
+    if estimate._expected_offered:
+        return expected_information(problem, theta)
+    if not problem.integrated and all(not g.data.levels or is_plain(g) for g in problem.groups):
+        return information_given_missing(problem, theta)
+    return problem.hessian(theta) / 2
 
 
 def _key(row: Parameter) -> tuple[int, int, str, str, str]:
@@ -121,9 +128,17 @@ def _same(a: Parameter, b: Parameter) -> bool:
 
 
 def _unit(row: Parameter, known: dict) -> float:  # type: ignore[type-arg]
+    """What a parameter is multiplied with to be in standard deviations; NaN where one is zero."""
     ram, at = known[row.group, row.level]
-    i, j = ram.names.index(row.lhs), ram.names.index(row.rhs)
+    i = ram.names.index(row.lhs)
+    if row.op == "~1":
+        return _root(1.0, at.C[i, i])
+    j = ram.names.index(row.rhs)
     if row.op == "~~":
-        return float(1 / np.sqrt(max(at.S[i, i] * at.S[j, j], 1e-300)))
+        return _root(1.0, at.S[i, i] * at.S[j, j])
     a, b = (i, j) if row.op == "=~" else (j, i)
-    return float(np.sqrt(max(at.C[a, a], 0.0) / max(at.C[b, b], 1e-300)))
+    return _root(at.C[a, a], at.C[b, b])
+
+
+def _root(above: float, below: float) -> float:
+    return float(np.sqrt(above / below)) if above >= 0 and below > 0 else float("nan")

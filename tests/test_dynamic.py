@@ -333,6 +333,7 @@ def test_profile_of_inertia_ends_where_the_likelihood_has_fallen():
                               options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 4000})  # fmt: skip
     np.testing.assert_allclose(2 * (found.fun + fit.loglik), 1.959964**2, atol=2e-4)
     sd = fit.profile("sd: person: inertia", conf_level=0.95)
+    assert sd.plot.zeta().get_title(loc="left") == "person: sd inertia (Intercept)"
     assert sd.confint().conf_low[0] >= 0
     assert sd.tidy().zeta.is_monotonic_increasing
 

@@ -194,6 +194,9 @@ def test_fits_that_are_not_of_one_model(fits):
         ranef.pool([fits[0], alike])
     with pytest.raises(ModelError, match="df_complete must be above zero"):
         ranef.pool(fits, df_complete=-1)
+    fewer = ranef.lmm(fits[0].formula, next(imputed(1)).iloc[:-3])
+    with pytest.raises(ModelError, match=r"fit 0 has 180 and fit 2 has 177; fill in"):
+        ranef.pool([fits[0], fits[1], fewer])
 
 
 @pytest.mark.study

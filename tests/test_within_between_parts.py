@@ -258,3 +258,12 @@ def test_decompose_refuses(diary, arguments, error, message):
 def test_decompose_replaces_no_column(diary):
     with pytest.raises(DataError, match="a column 'x_within' already"):
         ranef.decompose(diary.assign(x_within=0.0), "x", "person")
+
+
+def test_an_infinite_value_has_no_mean(diary):
+    """It made every part of its group NaN, or infinite, in silence."""
+    diary.loc[7, "x"] = np.inf
+    with pytest.raises(DataError, match=r"column 'x' is infinite in 1 row"):
+        ranef.decompose(diary, "x", "person")
+    with pytest.raises(DataError, match="infinite"):
+        ranef.decompose(diary, "z:x", "person")

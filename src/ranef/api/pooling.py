@@ -61,7 +61,7 @@ def pool(fits: Iterable[Any], *, df_complete: float | None = None) -> PooledFit:
     Raises
     ------
     ranef.errors.ModelError
-        There are fewer than two fits, or they are not of one model.
+        There are fewer than two fits, or they are not of one model or not of equally many rows.
 
     Notes
     -----
@@ -107,6 +107,14 @@ def pool(fits: Iterable[Any], *, df_complete: float | None = None) -> PooledFit:
             first.formula, first.family.name, first.family.link,
         ):  # fmt: skip
             raise ModelError(f"pool() takes fits of one model: fit {k} is of {fit.formula!r}")
+    counts = [int(fit.n_obs) for fit in given]
+    for k, count in enumerate(counts):
+        if count != counts[0]:
+            raise ModelError(
+                "pool() takes fits of completed tables of the same rows: fit 0 has "
+                f"{counts[0]:,} and fit {k} has {count:,}; fill in, or leave out, the same rows "
+                "in each table"
+            )
     if df_complete is not None:
         df_complete = arguments.number("df_complete", df_complete)
         if not df_complete > 0:

@@ -102,6 +102,10 @@ class RowCorrelation(ABC):
     def starts(self) -> list[Floats]:
         """Values (k,) to begin a search from."""
 
+    def further_starts(self) -> list[Floats]:
+        """More of them, for another search; empty where the range of the parameters has them."""
+        return []
+
     @abstractmethod
     def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
         """Correlations of rows that stand at `where`, (g, n) places or (g, n, d) coordinates."""
@@ -130,6 +134,10 @@ class RowCorrelation(ABC):
     def scaled(self) -> bool:
         """Whether the matrix has variances of its own on its diagonal."""
         return False
+
+    def canonical(self, rho: Floats) -> Floats:
+        """Parameters of the same matrix, of several the ones that are reported."""
+        return rho
 
 
 @dataclass(frozen=True, eq=False)
@@ -404,11 +412,20 @@ class Arma(RowCorrelation):
         return np.tile([-np.inf, np.inf], (sum(self.order), 1))
 
     def starts(self) -> list[Floats]:
+        return self._first(((0.5, 0.1), (0.2, 0.2), (0.8, -0.2)))
+
+    def further_starts(self) -> list[Floats]:
+        """With roots of either sign, near to the unit circle too."""
+        return self._first(((-0.5, 0.2), (-0.6, 0.9), (0.6, -0.9), (0.9, -0.7), (-0.2, -0.5)))
+
+    def _first(self, pairs: tuple[tuple[float, float], ...]) -> list[Floats]:
+        """Parameters of which only the first of either kind is not zero."""
         p, q = self.order
         out = []
-        for a, b in ((0.5, 0.1), (0.2, 0.2), (0.8, -0.2)):
+        for a, b in pairs:
             one = np.zeros(p + q)
-            one[:1], one[p : p + 1] = (a ** (1.0 / self.gap), b) if p else (b, b)
+            near = np.sign(a) * abs(a) ** (1.0 / self.gap)
+            one[:1], one[p : p + 1] = (near, b) if p else (b, b)
             out.append(one)
         return out
 
@@ -432,13 +449,27 @@ class Arma(RowCorrelation):
         return Jet(np.real(value)[lag], slopes.reshape(k, most + 1)[:, lag], bends)
 
     def is_stationary(self, rho: NDArray[Any]) -> bool:
-        """Whether the roots of both polynomials lie outside the unit circle."""
+        """Whether the roots of the autoregressive polynomial lie outside the unit circle.
+
+        Those of the moving average may lie anywhere: at the circle, where many optima are, the
+        matrix exists, and 1 / root has the same correlations as a root.
+        """
         p = self.order[0]
-        for one in (-rho[:p], rho[p:]):
-            roots = np.roots(np.append(1.0, one)) if len(one) else np.empty(0)
-            if np.any(np.abs(roots) >= 1.0):
-                return False
-        return True
+        roots = np.roots(np.append(1.0, -rho[:p])) if p else np.empty(0)
+        return not np.any(np.abs(roots) >= 1.0)
+
+    def canonical(self, rho: Floats) -> Floats:
+        """The same correlations with the roots of the moving average not inside the circle."""
+        p, q = self.order
+        if not q:
+            return rho
+        inverse = np.roots(np.append(1.0, rho[p:]))  # of the roots themselves
+        far = np.abs(inverse) > 1.0
+        if not far.any():
+            return rho
+        inverse = np.where(far, 1.0 / np.conj(np.where(far, inverse, 1.0)), inverse)
+        back = np.real(np.poly(inverse))[1:]
+        return np.append(rho[:p], np.append(back, np.zeros(q - len(back))))
 
     def _lags(self, rho: NDArray[Any], most: int) -> NDArray[Any]:
         """Autocorrelations at 0, 1, ... `most`; NaN where the process is not stationary.
@@ -635,6 +666,10 @@ class Nugget(RowCorrelation):
     @property
     def closed(self) -> NDArray[np.bool_]:
         return np.vstack([self.inner.closed, [[True, True]]])
+
+    def canonical(self, rho: Floats) -> Floats:
+        """Those of the other correlation as it reports them."""
+        return np.append(self.inner.canonical(rho[:-1]), rho[-1])
 
     def loose(self, rho: Floats) -> NDArray[np.bool_]:
         """Of a nugget of one nothing of the other correlation is left."""

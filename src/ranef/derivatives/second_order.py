@@ -181,7 +181,7 @@ def _structured_curvature(estimate: LinearEstimate) -> Curvature:
     first = at.sums.first[free]
     return Curvature(
         free,
-        at.hessian[np.ix_(free, free)],
+        found.hessian[np.ix_(free, free)],
         -at.contracted(first) / at.r2,
         T @ (at.C @ first[:, :p, :p] @ at.C) @ T.T,
     )
@@ -212,7 +212,7 @@ def _structured_information(estimate: LinearEstimate) -> Information:
     return Information(
         C=T @ C @ T.T,
         mean=found.at.sums.traces[free] - np.einsum("iaa->i", CF),
-        traces=second.traces[own] - 2.0 * second.projected[own] + crossed,
+        traces=second.traces[own] - 2.0 * second.projected[own] + crossed + found.wall[own],
         fixed=outer @ first @ outer.T,
         bent_mean=second.bent_traces[own] - second.bent_projected[own],
         weighted=weighted,

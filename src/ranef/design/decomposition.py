@@ -12,6 +12,7 @@ from ranef.design.evaluate import TableScope, unknown_column
 from ranef.design.group_functions import Groups, grouping
 from ranef.design.text_numbers import refuse_text_column
 from ranef.design.values import Numbers
+from ranef.design.variables import refuse_infinite
 from ranef.errors import DataError, ModelError
 from ranef.formula.backticks import with_backticks
 from ranef.formula.labels import level_text
@@ -146,6 +147,8 @@ def _column(name: str, data: Table) -> Iterator[Named]:
         raise unknown_column(name, data)
     kind = data.kind(name)
     if kind in ("numeric", "boolean", "empty"):
+        if kind == "numeric":
+            refuse_infinite(data.numeric(name), f"column {name!r}")
         yield name, Name(name)
     elif kind in ("text", "categorical"):
         refuse_text_column(name, data)

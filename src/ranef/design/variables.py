@@ -36,7 +36,7 @@ from ranef.tables.accounting import Accounting
 from ranef.tables.alignment import aligned
 from ranef.tables.table import read_column
 
-__all__ = ["Frame"]
+__all__ = ["Frame", "refuse_infinite"]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -136,7 +136,7 @@ class Frame:
         if held not in self._values:
             values, name = _handed_over(value, what, self.scope.table)
             if not np.isfinite(values).all():
-                _refuse_infinite(values, name)
+                refuse_infinite(values, name)
                 self.missing[name] = np.isnan(values)
             if what == "weights":
                 _refuse_negative(values)
@@ -329,8 +329,8 @@ class Frame:
     def _refuse_infinities(self, values: Floats, node: Node, key: str) -> None:
         for name in node.named:
             if name in self.scope.table and self.scope.table.kind(name) == "numeric":
-                _refuse_infinite(self.scope.table.numeric(name), name)
-        _refuse_infinite(values, key)
+                refuse_infinite(self.scope.table.numeric(name), name)
+        refuse_infinite(values, key)
 
     def _derived(self, rows: Mask, node: Node, key: str) -> None:
         """Account for rows where a function gives no value though its columns have one."""
@@ -493,7 +493,8 @@ def _refuse_negative(weights: Floats) -> None:
         )
 
 
-def _refuse_infinite(values: Floats, name: str) -> None:
+def refuse_infinite(values: Floats, name: str) -> None:
+    """Refuse numbers (n,) or (n, k) of which one is infinite."""
     rows = np.flatnonzero(np.isinf(values) if values.ndim == 1 else np.isinf(values).any(axis=1))
     if len(rows):
         raise DataError(

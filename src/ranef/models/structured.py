@@ -16,6 +16,7 @@ from ranef.models.records import CONDITIONAL, LinearEstimate
 from ranef.solve.optimum import MAX_EVALUATIONS, Face, FlatDirection, Optimum, Progress
 from ranef.solve.parametrisation import factor_entries
 from ranef.solve.structured.kept import SolvedRows, keep_solved, solved_rows
+from ranef.solve.structured.marginal import beside_singular
 from ranef.solve.structured.problem import StructuredProblem, structured_problem
 from ranef.solve.structured.rows import EDGE
 from ranef.solve.structured.search import Found, search
@@ -57,6 +58,8 @@ INSIDE = 0.02
 """Of the range of a correlation, how far such a start stays from its ends."""
 FLAT = 1e-7
 """Curvature, relative to a unit diagonal, of a direction that changes nothing."""
+OTHER_PATHS = 2
+"""Starts from which an optimum with singular residuals is looked for, beside the end at hand."""
 SEARCHED_AGAIN = 3
 """How often a search goes on from its end where that is no optimum yet."""
 STRUCTURED_PATH = "clusters"
@@ -102,13 +105,20 @@ def fit_structured(
     found = _at_ends(problem, found, reml, progress)
     if problem.structures:
         found = _on_edges(problem, found, reml, progress)
+    singular = False
+    if problem.structures and not found.converged:
+        found, singular = _beside_singular(problem, starts, found, reml, progress)
     if not found.converged and problem.least_pivot(found.at.theta) < DEPENDENT:
         raise _unbounded(problem)
+    found = _canonical(problem, found, reml)
     keep_solved(problem, found.at, reml)
     theta, faces = _ended(problem, found, reml)
     try:
         rows = solved_rows(problem, theta, reml)
-    except np.linalg.LinAlgError:  # rounding, at the edge of what is positive definite
+    except (
+        np.linalg.LinAlgError,
+        ModelError,
+    ):  # rounding, at the edge of what is positive definite
         theta, faces = found.at.theta, ()
         rows = solved_rows(problem, theta, reml)
     at = rows.at
@@ -118,7 +128,7 @@ def fit_structured(
         curvatures = _curvatures(rows)
         flat, elsewhere = _flat(problem, rows, curvatures, reml)
         unseen = not flat and bool(curvatures.without_digits.size)
-    edge = bool(problem.rows.on_edge(problem.split(theta)[1]).any())
+    edge = singular or bool(problem.rows.on_edge(problem.split(theta)[1]).any())
     if unseen and not edge and problem.least_pivot(theta) < NEARLY_DEPENDENT:
         raise _unbounded(problem)
     optimum = Optimum(
@@ -138,7 +148,7 @@ def fit_structured(
         agreeing=found.agreeing,
         flat=flat,
         elsewhere=elsewhere,
-        ends=problem.rows.ends(problem.split(theta)[1]),
+        ends=_ends(problem, theta, singular),
     )
     sigma = float(problem.scale * np.sqrt(at.r2 / at.degrees))
     parts, _ = problem.split(theta)
@@ -225,6 +235,11 @@ def _from_elsewhere(
         theta[f:] = np.where(bounded, np.clip(moved, low + room, high - room), moved)
         further.append(theta)
     further += _other_ranges(problem, starts[0], bounded)
+    for part, cut in problem.rows.parts:
+        for own in part.further_starts():
+            theta = starts[0].copy()
+            theta[f:][cut] = own
+            further.append(theta)
     proved = found if found.converged else None
     other = search(problem, further, reml, MAX_EVALUATIONS, progress, len(further), known=proved)
     if other is None:
@@ -317,6 +332,54 @@ def _on_edges(
         if slope < -MATTERS and little and other.at.criterion < found.at.criterion + MATTERS:
             found = _instead(other, found)
     return found
+
+
+def _beside_singular(
+    problem: StructuredProblem,
+    starts: list[Floats],
+    found: Found,
+    reml: bool,
+    progress: Progress | None,
+) -> tuple[Found, bool]:
+    """Search with V of each group made itself, where R becomes singular beside random effects.
+
+    Returns
+    -------
+    found : Found
+    singular : bool
+        Whether its R is.
+    """
+    beside = beside_singular(problem, [found.at.theta, *starts[:OTHER_PATHS]], reml, progress)
+    if beside is None:
+        return found, False
+    if beside.unbounded and beside.found is None:
+        raise _unbounded(problem)
+    if beside.found is None or beside.gain < -MATTERS:
+        return found, False
+    if beside.singular:
+        return _instead(beside.found, found), True
+    inside = search(problem, [beside.found.at.theta], reml, MAX_EVALUATIONS, progress)
+    if inside is None or not inside.converged:
+        return found, False
+    return _instead(inside, found), False
+
+
+def _canonical(problem: StructuredProblem, found: Found, reml: bool) -> Found:
+    """The same end with parameters as they are reported."""
+    f = problem.n_random
+    own = problem.rows.canonical(found.at.theta[f:])
+    if np.array_equal(own, found.at.theta[f:]):
+        return found
+    at = problem.point(np.append(found.at.theta[:f], own), reml, 2)
+    return found if at is None else replace(found, at=at)
+
+
+def _ends(problem: StructuredProblem, theta: Floats, singular: bool) -> tuple[str, ...]:
+    """The ends of ranges at the optimum, in words."""
+    ends = problem.rows.ends(problem.split(theta)[1])
+    label = problem.rows.term.label
+    words = f"the covariance of {label} is singular beside the random effects"
+    return tuple(dict.fromkeys([*ends, words])) if singular else ends
 
 
 def _without_correlation(

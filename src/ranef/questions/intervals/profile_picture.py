@@ -25,6 +25,7 @@ from ranef.display.canvas import (
 )
 from ranef.display.columns import Listing
 from ranef.errors import ModelError
+from ranef.models.labels import CONDITIONAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -233,8 +234,10 @@ def _lines(profile: Profiled, conf_level: float) -> list[_CurveLine]:
 
 
 def _title(parameter: Any) -> str:
-    """``Days``, or ``Subject: sd Days``."""
+    """``Days``, ``Subject: sd Days`` or, of another part, ``person: sd inertia (Intercept)``."""
     if parameter.group is None or parameter.group == "Residual":
         return str(parameter.label)
     term = " with ".join(x for x in (parameter.term, parameter.term2) if x)
-    return f"{parameter.group}: {parameter.kind} {term}"
+    part = getattr(parameter, "component", None)
+    own = "" if part in (None, CONDITIONAL, "residual") or term.startswith(f"{part}:") else part
+    return " ".join(x for x in (f"{parameter.group}:", parameter.kind, own, term) if x)

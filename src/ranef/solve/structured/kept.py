@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ranef.covariance.factor import square_root
 from ranef.errors import ModelError
 from ranef.solve.structured.design import Batch, Chunk
+from ranef.solve.structured.marginal import curvature_of_wall, is_near_boundary, marginal_problem
 from ranef.solve.structured.moments import (
     Products,
     Solved,
@@ -47,6 +48,16 @@ class SolvedRows:
 
     problem: StructuredProblem
     at: StructuredPoint
+
+    @cached_property
+    def wall(self) -> Floats:
+        """Curvature (k, k) across the boundary of R, of an optimum on it; zero of others."""
+        return curvature_of_wall(self.problem, self.at)
+
+    @cached_property
+    def hessian(self) -> Floats:
+        """Second derivatives (k, k) of the criterion, on the boundary where the optimum is."""
+        return np.asarray(self.at.hessian + self.wall)
 
     @property
     def theta(self) -> Floats:
@@ -91,7 +102,7 @@ class SolvedRows:
         m = at.degrees
         k = len(g)
         out = np.empty((k + 1, k + 1))
-        out[:k, :k] = at.hessian + m * np.outer(g, g)
+        out[:k, :k] = self.hessian + m * np.outer(g, g)
         out[:k, k] = out[k, :k] = -2.0 * m * g
         out[k, k] = 4.0 * m
         return out
@@ -101,6 +112,9 @@ class SolvedRows:
         problem, size = self.problem, float(np.abs(W).max(initial=0.0))
         if size == 0.0 or not problem.is_bent(self.theta):
             return np.zeros(problem.n_parameters)
+        marginal = marginal_problem(problem)
+        if marginal is not None and is_near_boundary(problem, self.theta):
+            problem = marginal  # V is still definite where R is not
         up, down = (problem.mean_traces(self.theta, W / size, sign * BEND) for sign in (1.0, -1.0))
         return (down - up) / (2 * BEND) * size
 

@@ -176,8 +176,11 @@ def inverse_of(
         raise np.linalg.LinAlgError("a residual covariance is not finite")
     lower = np.linalg.cholesky(jet.value)
     pivots = np.diagonal(lower, axis1=1, axis2=2)
-    if np.any(pivots**2 < 1e-14 * np.diagonal(jet.value, axis1=1, axis2=2)):
+    given, size = pivots**2, np.diagonal(jet.value, axis1=1, axis2=2)
+    if np.any(given < rows.least_pivot * size):
         raise np.linalg.LinAlgError("a residual covariance is singular")
+    if rows.least_variance and np.any(given.min(axis=1) < rows.least_variance * size.max(axis=1)):
+        raise np.linalg.LinAlgError("a residual has no variance")
     half = np.linalg.inv(lower)
     inverse = np.swapaxes(half, 1, 2) @ half
     times = len(batch.rows) if batch.shared else 1

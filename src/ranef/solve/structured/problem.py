@@ -30,7 +30,13 @@ from ranef.solve.structured.moments import (
     solved_clusters,
 )
 from ranef.solve.structured.places import Places, places_of
-from ranef.solve.structured.rows import RowCovariance, row_covariance
+from ranef.solve.structured.rows import (
+    CAN_BE_SINGULAR,
+    LEAST_BESIDE_EFFECTS,
+    LEAST_BESIDE_OTHERS,
+    RowCovariance,
+    row_covariance,
+)
 
 __all__ = [
     "Along",
@@ -304,12 +310,16 @@ class StructuredProblem:
 
     def is_inside(self, theta: Floats) -> bool:
         """Whether the covariance matrices of the random effects are positive semidefinite."""
-        parts, own = self.split(theta)
+        own = self.split(theta)[1]
         if self.rows.are_outside(own):
             return False
         if self.structures and self.rows.are_past_edges(own):
             return False
-        for structure, part in zip(self.structures, parts, strict=True):
+        return self.effects_inside(theta)
+
+    def effects_inside(self, theta: Floats) -> bool:
+        """Whether those of the random effects are, whatever the residuals' is."""
+        for structure, part in zip(self.structures, self.split(theta)[0], strict=True):
             with np.errstate(all="ignore"):
                 psi = structure.psi(part)
             if not np.all(np.isfinite(psi)):
@@ -608,6 +618,9 @@ def structured_problem(spec: Specification, y: Floats | None = None) -> Structur
         return _problems[spec]
     assert spec.residual is not None
     rows = row_covariance(spec.residual)
+    kinds = [part.kind for part in spec.residual.parts]
+    if spec.terms and kinds and all(kind in CAN_BE_SINGULAR for kind in kinds):
+        rows = replace(rows, least_pivot=LEAST_BESIDE_EFFECTS, least_variance=LEAST_BESIDE_OTHERS)
     structures = tuple(structure_of(term) for term in spec.terms)
     root = None if spec.weights is None else np.sqrt(spec.weights)
     given = spec.y if y is None else y

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance.between_rows import (
+    HETEROGENEOUS,
     ON_COORDINATES,
+    ON_PLACES,
     Exchangeable,
     Jet,
     Nugget,
@@ -35,6 +37,18 @@ NO_CORRELATION = 1e-9
 OF_STEPS = frozenset({"ar1", "hetar1", "car1", "arma"})
 """Whose parameters are of distance 1, however far apart the rows stand."""
 FIRST_ORDER = frozenset({"ar1", "car1", "ou"})
+
+LEAST_PIVOT = 1e-14
+"""Beside rounding."""
+LEAST_BESIDE_EFFECTS, LEAST_BESIDE_OTHERS = 1e-6, 1e-10
+"""The same beside random effects, where likelihoods lose digits as its inverse square, and
+relative to the largest variance, as its inverse."""
+CAN_BE_SINGULAR = ON_PLACES | {"hetar1"}
+"""Structures that may be so."""
+NO_SIZE = float(np.log(1e-4))
+"""Logarithm of a standard deviation beside the largest that is none."""
+OWN_EDGES = frozenset({"toep", "homtoep", "us"})
+"""Whose boundary is not where one parameter ends."""
 
 EDGE = 1e-5
 """Share of its range from an end of it at which a parameter stands for that end.
@@ -72,10 +86,15 @@ class RowCovariance:
     term : ResidualTerm
     correlations : tuple of tuple of RowCorrelation
         The parts, for each level of `by`.
+    least_pivot, least_variance : float
+        Least variance of a row given those before it, relative to its own and to the largest of
+        its group, that is not zero.
     """
 
     term: ResidualTerm
     correlations: tuple[tuple[RowCorrelation, ...], ...]
+    least_pivot: float = LEAST_PIVOT
+    least_variance: float = 0.0
 
     @cached_property
     def n_scales(self) -> int:
@@ -176,7 +195,9 @@ class RowCovariance:
 
         The end itself does not belong to the range; EDGE of the range beside it stands for it.
         """
-        found = []
+        found: list[tuple[int, float, float]] = []
+        if any(part.kind in OWN_EDGES for part in self.term.parts):
+            return found
         for k, side in np.argwhere(np.isfinite(self.limits) & ~self.closed).tolist():
             width = float(self.limits[k, 1] - self.limits[k, 0])
             if np.isfinite(width) and self.limits[k, side] != 0.0:  # at zero rows are independent
@@ -197,8 +218,16 @@ class RowCovariance:
         for part, cut, _ in self._parts_at():
             out[cut] = part.loose(theta[cut])
         out &= ~self.on_edge(theta)
+        out[: self.n_scales] &= ~self._without_variance(theta)
         for cut, _ in self._without_correlation(theta):
             out[cut] = False
+        return out
+
+    def canonical(self, theta: Floats) -> Floats:
+        """Parameters of the same covariance, of several the ones that are reported."""
+        out = theta.copy()
+        for part, cut, _ in self._parts_at():
+            out[cut] = part.canonical(theta[cut])
         return out
 
     def ends(self, theta: Floats) -> tuple[str, ...]:
@@ -226,6 +255,11 @@ class RowCovariance:
             out.append(one)
         return out
 
+    @property
+    def parts(self) -> list[tuple[RowCorrelation, slice]]:
+        """Each part for each level of `by`, and where its parameters stand."""
+        return [(part, cut) for part, cut, _ in self._parts_at()]
+
     def _parts_at(self) -> list[tuple[RowCorrelation, slice, int]]:
         """Each part for each level of `by`, its parameters, and its number."""
         return [
@@ -233,6 +267,14 @@ class RowCovariance:
             for parts, cuts in zip(self.correlations, self.slices, strict=True)
             for i, (part, cut) in enumerate(zip(parts, cuts, strict=True))
         ]
+
+    def _without_variance(self, theta: Floats) -> NDArray[np.bool_]:
+        """Places but the first (n_scales,) whose variance has run to zero beside the others'."""
+        sizes, parts = theta[: self.n_scales], self.term.parts
+        one_each = len(parts) == 1 and parts[0].kind in HETEROGENEOUS and self.term.by is None
+        if not (self.least_variance and one_each and len(sizes) == len(parts[0].names) - 1):
+            return np.zeros(len(sizes), dtype=np.bool_)
+        return np.asarray(sizes < max(0.0, float(sizes.max(initial=0.0))) + NO_SIZE)
 
     def _without_correlation(self, theta: Floats) -> list[tuple[slice, int]]:
         """Parts that fall with distance, and have fallen to nothing at the least one."""

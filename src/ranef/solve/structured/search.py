@@ -199,12 +199,17 @@ def _descend(walk: _Walk, x: Floats, max_evaluations: int, known: Sequence[Found
                 moved, gain = trial, at.criterion - trial.criterion
                 break
             ridge = max(4.0 * ridge, 1e-3)
-        if moved is None:
+        stuck = moved is None
+        if moved is not None:
+            x, at = x + step, moved
+            still = still + 1 if gain < tolerance else 0
+            stuck = still == STANDSTILL
+        if stuck and (exact or not exact_allowed):
             break
-        x, at = x + step, moved
-        still = still + 1 if gain < tolerance else 0
-        if still == STANDSTILL:
-            break
+        if stuck:  # where V does not move, to first order, average information says nothing
+            exact, still, ridge = True, 0, 1e-3
+            at = walk.evaluate(x, 2, decrement) or at
+            continue
         if exact and gain < tolerance and decrement < 10 * tolerance:
             break
         ridge = ridge / 10 if ridge > 1e-9 else 0.0

@@ -534,3 +534,37 @@ def test_simulated_contamination_is_escaped_lands_and_bursts():
     assert share.max() < 0.65
     with pytest.raises(ModelError, match="bursts is a share, from 0 to 1, not 2"):
         mg.simulate(bursts=2)
+
+
+def test_a_taxon_with_a_rate_of_its_own_is_no_burst_of_the_library():
+    """What lands in three libraries of ten says nothing of the library that it lands in."""
+    some = mg.simulate(batches=4, patients=8, controls=3, taxa=200, sporadic=0.3, rng=2)
+    found = mg.screen(some.counts, some.samples)
+    assert found.fitted.libraries.jumps.mean() < 0.01
+    right, calls, there = called(found, some)
+    assert right >= 0.6 * there
+    assert calls - right <= 0.1 * calls
+
+
+def test_one_control_with_a_burst_is_no_rate_of_all_libraries(clinic):
+    wide = clinic.counts.pivot(index="sample", columns="taxon", values="reads").fillna(0)
+    control = clinic.samples["sample"][clinic.samples["is_control"]].iloc[0]
+    for k in range(30):
+        wide[f"foreign{k}"] = 0.0
+        wide.loc[control, f"foreign{k}"] = 20.0 + k
+    found = mg.screen(wide, clinic.samples.drop(columns="total_reads"))
+    place = found.assembled.samples.index(control)
+    jumps = found.fitted.libraries.jumps
+    assert found.fitted.libraries.common[place] < 0.01
+    assert jumps[place] > 0.1
+    assert found.fitted.parameters.jumps < 0.001
+    assert np.median(jumps) < 0.001
+
+
+def test_whether_libraries_escape_contamination_is_learned():
+    shares = []
+    for patchy in (0.0, 0.6):
+        some = mg.simulate(batches=4, patients=6, controls=4, taxa=120, patchy=patchy, rng=7)
+        shares.append(mg.screen(some.counts, some.samples).fitted.parameters.escapes)
+    assert shares[0] < 0.1
+    assert shares[1] > 0.35

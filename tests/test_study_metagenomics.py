@@ -183,6 +183,22 @@ WORLDS = {
 }
 
 
+DRAWN = ("the model's own", "escapes, bursts and sporadic taxa")
+"""Worlds that the model describes."""
+
+
+def reliability(pairs):
+    """Of each tenth from .01 to .99: pairs, mean probability, share that is there, errors apart."""
+    some = pairs[pairs["probability"].between(0.01, 0.99)]
+    p, tenth = some["probability"], np.floor(10 * some["probability"]) / 10
+    made = some.assign(variance=p * (1 - p)).groupby(tenth).agg(
+        pairs=("truth", "size"), stated=("probability", "mean"), frequency=("truth", "mean"),
+        variance=("variance", "sum"),
+    )  # fmt: skip
+    apart = (made["frequency"] - made["stated"]) * made["pairs"]
+    return made.assign(z=apart / np.sqrt(made.pop("variance")))
+
+
 def drawn(seed, **how):
     """A clinic whose parameters are drawn too."""
     rng = np.random.default_rng(seed)
@@ -223,6 +239,9 @@ def test_probabilities_are_frequencies(world):
     print("masses in 95%", np.mean(masses), "reads in 95%", inside.mean())
     print("calls a blank", np.mean(blanks))
     high, low = table.iloc[-1], table.iloc[0]
+    print(reliability(pairs).round(3).to_string())
+    if world in DRAWN:
+        assert (reliability(pairs)["z"].abs() <= 3).all()
     assert fdp <= 0.10
     assert high["frequency"] >= 0.95
     assert low["frequency"] <= 0.01

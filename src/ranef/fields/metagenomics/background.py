@@ -30,7 +30,7 @@ from ranef.fields.metagenomics.arrays import Arrays
 from ranef.fields.metagenomics.assembly import Assembled, Note
 from ranef.fields.metagenomics.expectation import Grid
 from ranef.fields.metagenomics.exposure import SOURCES
-from ranef.fields.metagenomics.fitting import Fitted, adapted, run
+from ranef.fields.metagenomics.fitting import MOST_LIBRARY_SD, Fitted, adapted, run
 from ranef.fields.metagenomics.parameters import Parameters, Prior
 from ranef.fields.metagenomics.results import Screen
 from ranef.fields.metagenomics.screening import concluded, learned, prepared, prior_of
@@ -41,10 +41,11 @@ __all__ = ["Background", "Drift", "load", "train"]
 Floats = NDArray[np.float64]
 
 KIND = "ranef metagenomic background"
-FILE_VERSION = 2
+FILE_VERSION = 3
 LIMIT = 3.0
 TINY = 1e-300
 SMALLEST_CLASS = 1e-3
+NO_BURSTS = 1e-9
 ARRAYS = ("nodes", "root", "classes", "steps", "mass_mean", "mass_sd", "weights", "offsets")
 
 
@@ -114,8 +115,8 @@ class Background(Answer):
 
     def _head(self) -> dict[str, Any]:
         psi = self.parameters
-        numbers = ("mean", "sd", "library_sd", "size", "size_sd", "prevalence", "jumps", "bursts",
-                   "jump_mean", "jump_sd", "leak")  # fmt: skip
+        numbers = ("mean", "sd", "library_sd", "size", "size_sd", "prevalence", "jumps", "escapes",
+                   "bursts", "jump_mean", "jump_sd", "leak")  # fmt: skip
         return {
             "kind": KIND, "file_version": FILE_VERSION, "taxa": self.taxa, "names": self.names,
             "groups": self.groups, "unit": self.unit, "source": self.source, "kinds": self.kinds,
@@ -223,12 +224,19 @@ class Background(Answer):
         psi = replace(self.parameters, hop=hop, steps=steps, leak=leak)
         return adapted(arrays, grid, psi, jobs)
 
+    @property
+    def _steady(self) -> Background:
+        """The same for runs whose load may be any: what rose in all taxa is no burst of them."""
+        psi = self.parameters
+        loose = replace(psi, bursts=NO_BURSTS, library_sd=max(psi.library_sd, MOST_LIBRARY_SD))
+        return replace(self, parameters=loose)
+
     def drift(self, counts: Any, samples: Any, **how: Any) -> Drift:
         """Tell how far the contamination of each new batch has moved from what was learned.
 
         The arguments are those of `screen`.
         """
-        found = self.screen(counts, samples, **how)
+        found = self._steady.screen(counts, samples, **how)
         arrays = found.assembled.arrays
         assert arrays.root is not None
         nodes = found.fitted.grid.nodes
@@ -248,7 +256,7 @@ class Background(Answer):
         n = np.bincount(arrays.cell, minlength=arrays.levels.n_leaves)
         deviation = found.fitted.libraries.deviation
         shift = shift + np.bincount(arrays.cell, deviation, len(n)) / np.maximum(n, 1)
-        common = found.fitted.parameters.library_sd**2 / np.maximum(n, 1)
+        common = self.parameters.library_sd**2 / np.maximum(n, 1)
         sd = np.sqrt(1.0 / total + common)
         leading = [
             found.assembled.names[int(k)]

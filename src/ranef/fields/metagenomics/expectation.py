@@ -36,8 +36,8 @@ PREVALENCE_WEIGHTS = np.array([0.1, 0.25, 0.4, 0.25])
 RATES = np.array([0.0, 0.1, 0.3, 0.7])
 """Probabilities that a sporadic taxon lands in a library, beside the library's own."""
 RATE_WEIGHTS = np.array([0.85, 0.05, 0.05, 0.05])
-PATCHES = ((0.0, 0.8), (0.5, 0.2))
-"""Probabilities that a library escapes an ambient contamination, and their weights."""
+ESCAPE = 0.5
+"""Probability that a library escapes an ambient contamination, where libraries can."""
 SIZE_STEPS = np.array([-1.7320508, 0.0, 1.7320508])
 SIZE_WEIGHTS = np.array([1.0, 4.0, 1.0]) / 6.0
 SHARE_PREVALENCE = 0.9
@@ -83,11 +83,20 @@ class Libraries:
         Posterior mean and variance of the log deviation.
     jumps : (S,) array
         Probability that a taxon lands in the library by a contamination of its own.
+    common : (S,) array
+        Probability that it is the one that most libraries have.
     """
 
     deviation: Floats
     variance: Floats
     jumps: Floats
+    common: Floats
+
+    @classmethod
+    def unknown(cls, variance: Floats, jumps: float) -> Libraries:
+        """Return libraries before anything is found of them."""
+        n = len(variance)
+        return cls(np.zeros(n), variance, np.full(n, jumps), np.ones(n))
 
 
 def totals_given(nodes: Floats, mean: float, sd: float) -> Floats:
@@ -310,6 +319,8 @@ class Block:
         Natural log of the Bayes factor of presence.
     jump : (P,) array
         Probability of a contamination of its own.
+    caught : (P,) array
+        Probability that it came with the library, not by the taxon's own rate.
     back_mean, back_second : (P,) arrays
         Mean and second moment of the contaminant mass without the pair's own reads.
     size : (T,) array
@@ -317,6 +328,9 @@ class Block:
     log_size, log_size2 : (T,) arrays
     classes : (T, 3) array
         Probabilities.
+    log_bf_escape : (T,) array
+        Natural log of the Bayes factor of an ambient taxon that libraries can escape against one
+        that they cannot.
     log_bf_taxon : (T,) array
         Natural log of the Bayes factor of an ambient or sporadic against a genuine taxon.
     evidence : (T,) array
@@ -336,12 +350,14 @@ class Block:
     probability: Floats
     log_bf: Floats
     jump: Floats
+    caught: Floats
     back_mean: Floats
     back_second: Floats
     size: Floats
     log_size: Floats
     log_size2: Floats
     classes: Floats
+    log_bf_escape: Floats
     log_bf_taxon: Floats
     evidence: Floats
     root: Floats
@@ -374,16 +390,21 @@ def _rows(pairs: Pairs, at: slice, first: int) -> Pairs:
 
 @dataclass(frozen=True, eq=False)
 class _Verdict:
-    """One hypothesis of a taxon: its log evidence, and of each pair the two densities."""
+    """One hypothesis of a taxon: its log evidence, and of each pair the two densities.
+
+    `jump` and `caught` are given absence.
+    """
 
     log_weight: Floats
     prevalence: float
     f0: Floats
     f1: Floats
     jump: Floats
+    caught: Floats
     kind: int
     size: float
     log_own: Floats
+    escaped: bool = False
 
 
 def evaluate(
@@ -411,7 +432,8 @@ def evaluate(
         )  # fmt: skip
         # escapes are summed at the middle size alone, so that a pass costs no more than it must
         middle = setting.size == psi.size
-        for dropout, share in PATCHES if middle else ((0.0, PATCHES[0][1]),):
+        patches = ((0.0, 1.0 - psi.escapes), (ESCAPE, psi.escapes))
+        for dropout, share in patches if middle else patches[:1]:
             size_weight = 1.0 if dropout else setting.weight
             verdicts.append(
                 _ambient(
@@ -513,10 +535,10 @@ def _ambient(
         collected.zero.append((mu * setting.size / (setting.size + mu), post))
     both = (1.0 - jumps) * f0 + jumps * fj
     log_weight = np.log(class_weight) + passed.evidence
+    jump = jumps * fj / np.maximum(both, TINY)
     return _Verdict(
-        log_weight, psi.prevalence, both * scale, f1 * scale,
-        jumps * fj / np.maximum(both, TINY), AMBIENT, setting.size,
-        np.log(np.maximum((1.0 - pi) * both + pi * f1, TINY)) + tables.log_scale,
+        log_weight, psi.prevalence, both * scale, f1 * scale, jump, jump, AMBIENT, setting.size,
+        np.log(np.maximum((1.0 - pi) * both + pi * f1, TINY)) + tables.log_scale, dropout > 0,
     )  # fmt: skip
 
 
@@ -549,10 +571,11 @@ def _steady(
         alone = own - zero[group[rows.taxon], rows.sample]
         log_weight = np.log(class_weight) + np.log(setting.weight) + zero.sum(axis=1)[group]
         log_weight = log_weight + np.bincount(rows.taxon, alone, minlength=n_t)
-        jump = jumps * fj / np.maximum(back, TINY)
-        out.append(
-            _Verdict(log_weight, pi, back * scale, f1 * scale, jump, kind, setting.size, own)
-        )
+        landed = fj / np.maximum(back, TINY)
+        out.append(_Verdict(
+            log_weight, pi, back * scale, f1 * scale, jumps * landed,
+            setting.own.jumps[rows.sample] * landed, kind, setting.size, own,
+        ))  # fmt: skip
     return out
 
 
@@ -600,13 +623,15 @@ def _shares(
     jump = jumps * tables.fj[:, 0] / np.maximum(back, TINY)
     log_own = np.where(sees, (1 - pi) * back + pi * with_it, back)
     log_own = np.log(np.maximum(log_own, TINY)) + top0
-    return [_Verdict(weight, pi, back * scale, with_it * scale, jump, GENUINE, size, log_own)]
+    return [_Verdict(weight, pi, back * scale, with_it * scale, jump, jump, GENUINE, size, log_own)]
 
 
 def _summed(
     arrays: Arrays, psi: Parameters, rows: Pairs, first: int, last: int,
     verdicts: list[_Verdict], collected: _Collected, shared: tuple[Setting, ...], n_k: int,
 ) -> Block:  # fmt: skip
+    from scipy.special import logsumexp
+
     logs = np.stack([v.log_weight for v in verdicts])
     top = logs.max(axis=0)
     weight = np.exp(logs - top)
@@ -629,10 +654,13 @@ def _summed(
     log_bf = np.log(np.maximum((without * f1).sum(axis=0), TINY)) - np.log(
         np.maximum((without * f0).sum(axis=0), TINY)
     )
-    jump = (without * f0 * np.stack([v.jump for v in verdicts])).sum(axis=0) / np.maximum(
-        (without * f0).sum(axis=0), TINY
-    )
+    absent = without * f0 / np.maximum((without * f0).sum(axis=0), TINY)
+    jump = (absent * np.stack([v.jump for v in verdicts])).sum(axis=0)
+    caught = (absent * np.stack([v.caught for v in verdicts])).sum(axis=0)
     ambient = [i for i, v in enumerate(verdicts) if v.kind == AMBIENT]
+    escaped = np.array([verdicts[i].escaped for i in ambient])
+    log_escape = logsumexp(logs[ambient][escaped], axis=0) - np.log(psi.escapes)
+    log_steady = logsumexp(logs[ambient][~escaped], axis=0) - np.log1p(-psi.escapes)
     share = weight[ambient]
     part = share / np.maximum(share.sum(axis=0), TINY)
 
@@ -661,10 +689,11 @@ def _summed(
     prior_odds = np.log1p(-genuine) - np.log(genuine)
     log_odds = np.log(np.maximum(contaminant, TINY)) - np.log(np.maximum(classes[:, GENUINE], TINY))
     return Block(
-        rows, first, last, probability, log_bf, jump,
+        rows, first, last, probability, log_bf, jump, caught,
         blended(collected.back_mean, q_part), blended(collected.back_second, q_part),
         (weight * sizes).sum(axis=0), (weight * np.log(sizes)).sum(axis=0),
-        (weight * np.log(sizes) ** 2).sum(axis=0), classes, log_odds - prior_odds,
+        (weight * np.log(sizes) ** 2).sum(axis=0), classes, log_escape - log_steady,
+        log_odds - prior_odds,
         top + np.log(total), blended(collected.root, part), root_mean,
         blended(collected.root_var, part) - root_mean**2,
         leaf_mean, blended(collected.leaf_var, part) - leaf_mean**2,

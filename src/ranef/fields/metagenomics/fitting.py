@@ -45,9 +45,12 @@ MOST_PREVALENT = 0.02
 """Prevalence outside the class of genuine taxa; at least two organisms a patient."""
 MOST_LIBRARY_SD = 1.0
 """A measured exposure is off by a factor of e, not by more."""
-BURSTS, BURSTS_WORTH = 0.02, 20.0
+BURSTS, BURSTS_WORTH = 0.01, 20.0
 """Share of libraries with a rate of their own of such contaminations, worth so many libraries."""
-LEAST_BURST, FEWEST = 0.02, 10.0
+LEAST_BURST, FEWEST = 0.005, 10.0
+"""Rate of the smallest burst, and taxa that it is worth."""
+ESCAPES, ESCAPES_WORTH = 0.2, 20.0
+"""Share of ambient taxa that libraries can escape, worth so many taxa."""
 FEW_JUMPS = 0.02
 """Contaminations of their own for each presence, where fewer than two controls tell."""
 
@@ -139,6 +142,7 @@ def start_of(arrays: Arrays, prior: Prior, which: str) -> Parameters:
         size_sd=prior.size_sd,
         prevalence=prior.prevalence * (10.0 if deeper else 1.0),
         jumps=prior.prevalence * (5.0 if jumpy else 0.02),
+        escapes=ESCAPES,
         bursts=BURSTS,
         jump_mean=float(np.log(5.0)),
         jump_sd=1.5,
@@ -175,7 +179,12 @@ def updated(
         size=size, size_sd=size_sd,
         classes=_class_weights(classes, prior),
     )  # fmt: skip
-    psi = _presences(arrays, psi, libraries, found, prior)
+    factors = np.exp(np.clip(found.joined("log_bf_escape"), -300.0, 300.0))
+    no_others = np.zeros(0)
+    escapes = _share(
+        factors, ambient, no_others, no_others, ESCAPES * ESCAPES_WORTH, ESCAPES_WORTH
+    )  # fmt: skip
+    psi = _presences(arrays, replace(psi, escapes=escapes), libraries, found, prior)
     return _deviations(arrays, psi, libraries, found)
 
 
@@ -237,10 +246,11 @@ def _presences(
     )  # fmt: skip
     prevalence = min(prevalence, max(MOST_PREVALENT, 2.0 / len(classes)))
     own_jumps = libraries.jumps[pairs.sample[controls]]
-    odds = jump[controls] / np.maximum(1.0 - jump[controls], 1e-300)
+    caught = found.joined("caught")[controls]
+    odds = caught / np.maximum(1.0 - caught, 1e-300)
     jumps = _share(
-        odds * (1.0 - own_jumps) / own_jumps, np.ones(int(controls.sum())),
-        zero_jump, empty(controls, CONTROL), 0.1, 5.0 / prevalence,
+        odds * (1.0 - own_jumps) / own_jumps, libraries.common[pairs.sample[controls]],
+        zero_jump, libraries.common * empty(controls, CONTROL), 0.1, 5.0 / prevalence,
     )  # fmt: skip
     if arrays.negative.sum() < 2:
         jumps = FEW_JUMPS * prevalence
@@ -342,15 +352,15 @@ def _deviations(
         rows = with_rate & (arrays.kind == q)
         weight = float(precision[rows].sum())
         offsets[q] = float((d * precision)[rows].sum()) / (weight + 1.0)
-    jumps, bursts = _bursts(arrays, psi, libraries, found)
+    jumps, common, bursts = _bursts(arrays, psi, libraries, found)
     psi = replace(psi, library_sd=library_sd, offsets=offsets, bursts=bursts)
-    return psi, Libraries(d, variance, jumps)
+    return psi, Libraries(d, variance, jumps, common)
 
 
 def _bursts(
     arrays: Arrays, psi: Parameters, libraries: Libraries, found: Results
-) -> tuple[Floats, float]:
-    """Return the probability of a contamination of its own, (S,), and the share of bursts.
+) -> tuple[Floats, Floats, float]:
+    """Return the rate of contaminations of their own, (S,), that it is common, (S,); the share.
 
     A library that caught reads of a foreign sample has many taxa that no other has. Most libraries
     have the common rate; with probability psi.bursts a library has one of its own, log-uniform from
@@ -360,7 +370,7 @@ def _bursts(
     here = (pairs.reads > 0) & (arrays.exposure[pairs.sample] > 0)
     sample = pairs.sample[here]
     j = libraries.jumps[sample]
-    p, a = found.joined("probability")[here], found.joined("jump")[here]
+    p, a = found.joined("probability")[here], found.joined("caught")[here]
     log_bf = found.joined("log_bf")[here]
     with np.errstate(divide="ignore"):
         # of presence against absence, as prior odds and Bayes factor make them
@@ -384,7 +394,7 @@ def _bursts(
     post = np.exp(logs - logs.max(axis=0))
     post /= post.sum(axis=0)
     number = float(post[1:].sum()) + BURSTS * BURSTS_WORTH
-    return np.asarray(tried @ post), number / (post.shape[1] + BURSTS_WORTH)
+    return np.asarray(tried @ post), post[0], number / (post.shape[1] + BURSTS_WORTH)
 
 
 def sample_of_taxa(arrays: Arrays, pairs: int = MOST_PAIRS) -> Ints:
@@ -436,12 +446,9 @@ def _started(
     few: Arrays, grid: Grid, prior: Prior, which: str, jobs: int
 ) -> tuple[float, Parameters, Libraries]:
     """Sweep three times from a start: log likelihood, parameters, libraries."""
-    n = few.shape[0]
     psi = start_of(few, prior, which)
     sd = np.maximum(few.looseness, psi.library_sd)
-    libraries = Libraries(
-        np.zeros(n), np.where(few.exposure > 0, 0.25 * sd**2, 0.0), np.full(n, psi.jumps)
-    )
+    libraries = Libraries.unknown(np.where(few.exposure > 0, 0.25 * sd**2, 0.0), psi.jumps)
     value = -np.inf
     for _ in range(3):
         found = run(few, grid, psi, libraries, jobs, light=True)
@@ -477,11 +484,8 @@ def _searched(
 
 def adapted(arrays: Arrays, grid: Grid, psi: Parameters, jobs: int) -> Fitted:
     """Find the libraries' deviations at parameters that are locked."""
-    n = arrays.shape[0]
     sd = np.maximum(arrays.looseness, psi.library_sd)
-    libraries = Libraries(
-        np.zeros(n), np.where(arrays.exposure > 0, 0.25 * sd**2, 0.0), np.full(n, psi.jumps)
-    )
+    libraries = Libraries.unknown(np.where(arrays.exposure > 0, 0.25 * sd**2, 0.0), psi.jumps)
     value = -np.inf
     for _ in range(LOCKED_SWEEPS):
         found = run(arrays, grid, psi, libraries, jobs)

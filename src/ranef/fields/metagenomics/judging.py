@@ -27,7 +27,7 @@ CHUNK = 4000
 SURE = 0.95
 LEAST_SURE = 0.5
 """Largest local false discovery rate on a list."""
-COMMON_DOUBT = 0.2
+COMMON_DOUBT = 0.1
 """Largest local false discovery rate on a list of a pair of a taxon of undecided class."""
 
 

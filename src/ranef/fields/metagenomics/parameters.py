@@ -61,6 +61,8 @@ class Parameters:
     prevalence : float
     jumps : float
         Probability that a taxon lands in a library by a contamination of its own.
+    escapes : float
+        Share of ambient taxa that libraries can escape.
     bursts : float
         Share of libraries that have a probability of their own of such contaminations.
     jump_mean, jump_sd : float
@@ -84,6 +86,7 @@ class Parameters:
     size_sd: float
     prevalence: float
     jumps: float
+    escapes: float
     bursts: float
     jump_mean: float
     jump_sd: float

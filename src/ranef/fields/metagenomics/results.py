@@ -306,6 +306,7 @@ class Screen(Answer):
             ("sd of the log size between taxa", psi.size_sd),
             ("prevalence of a taxon in a patient", psi.prevalence),
             ("probability of a sporadic contamination", psi.jumps),
+            ("share of contaminants that libraries can escape", psi.escapes),
             ("share of libraries with a burst of them", psi.bursts),
         ]
         groups = sorted(set(self.assembled.groups))

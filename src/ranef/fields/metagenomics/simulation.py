@@ -12,7 +12,7 @@ from ranef import arguments
 from ranef.elsewhere import explained
 from ranef.errors import ModelError
 from ranef.fields.metagenomics.expectation import RATE_WEIGHTS, RATES
-from ranef.fields.metagenomics.fitting import LEAST_BURST, MOST_JUMPS
+from ranef.fields.metagenomics.fitting import MOST_JUMPS
 from ranef.tables import make_table
 
 __all__ = ["Clinic", "simulate"]
@@ -20,6 +20,7 @@ __all__ = ["Clinic", "simulate"]
 Floats = NDArray[np.float64]
 
 ESCAPED = 0.5
+LEAST_BURST = 0.02
 RARELY = 0.002
 """Probability of a library to catch a sporadic taxon that has no rate of its own."""
 LANDED, LANDED_SD = float(np.log(5.0)), 1.5

@@ -130,6 +130,7 @@ def test_levels_and_groups_stand_in_either_order():
         ("f BY y1 y2", "BY, ON and WITH of Mplus"),
         ("y ~ a*x\na >= 1", "include the bound"),
         ("y ~ 1e400*x", "no finite number"),
+        ('efa("b")*f + efa("b")*g =~ y + z', "exploratory blocks of factors"),
         ("y ~ Inf*x", "neither a number nor a label"),
         ("y ~ a*x\nb := " + "(" * 5000 + "a" + ")" * 5000, "deeply"),
     ],
@@ -151,6 +152,11 @@ def test_junk_is_a_typed_error_or_a_model(junk, rows):
     ("text", "words"),
     [
         ('level: 1\n st1 ~ rv("st1")*x1\nlevel: 2\n st1 ~ w1\n', "name of a column"),
+        ('level: 1\n st1 ~ rv("x2")*x1\nlevel: 2\n st1 ~ w1\n', "'x2' has the name of a column"),
+        (
+            'level: 1\n f =~ st1 + st2 + st3\n f ~ rv("g")*x1\nlevel: 2\n g =~ st1 + st2 + st3\n',
+            "'g' is a latent variable and a random slope",
+        ),
         ('level: 1\n st1 ~ x1\nlevel: 2\n st1 ~ rv("s")*w1\n', "level 1 random"),
     ],
 )
@@ -204,6 +210,30 @@ def test_pairs_and_labels_of_groups_of_mplus():
     assert lines[5:] == ["group: 2", "f =~ y2"]
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        # a label is of the parameters on its own line
+        ("f BY y1\n y2 (a)\n y3 y4 (b c);", ["f =~ y1 + a*y2 + b*y3 + c*y4"]),
+        ("f BY y1\n y2-y4 (a1-a3);", ["f =~ y1 + a1*y2 + a2*y3 + a3*y4"]),
+        ("f BY y1-y3\n (a b c);", ["f =~ a*y1 + b*y2 + c*y3"]),
+        ("y1\n y2 (v);", ["y1 ~~ y1", "y2 ~~ v*y2"]),
+        ("y1 ON x (a); MODEL CONSTRAINT: NEW(q);\n q = EXP(a)**2 + SQRT(2);",
+         ["y1 ~ a*x", "q := exp(a)^2 + sqrt(2)"]),
+        ("i s | y1@0 y2@1\n y3@2.5;",
+         ["i =~ 1*y1 + 1*y2 + 1*y3", "s =~ 0*y1 + 1*y2 + 2.5*y3", "i ~~ s", "i ~ 1", "s ~ 1",
+          "y1 ~ 0*1", "y2 ~ 0*1", "y3 ~ 0*1"]),
+        ("%WITHIN% i s q | y1@0 y2@2;",
+         ["level: 1", "i =~ 1*y1 + 1*y2", "s =~ 0*y1 + 2*y2", "q =~ 0*y1 + 4*y2", "i ~~ s",
+          "i ~~ q", "s ~~ q"]),
+    ],
+)  # fmt: skip
+def test_lines_labels_and_growth_of_mplus(text, lines):
+    assert read_mplus(f"MODEL: {text}").splitlines() == lines
+    with pytest.raises(FormulaError, match="nor growth"):
+        read_mplus("MODEL: i s | y1@0 y2*1;")
+
+
 def test_mplus_input_is_read():
     text = """
     TITLE: an example; MODEL of two levels
@@ -235,7 +265,7 @@ def test_mplus_input_is_read():
         "g > 0",
     ]
     read_syntax("\n".join(lines))
-    with pytest.raises(FormulaError, match="XWITH"):
+    with pytest.raises(FormulaError, match=r"XWITH|nor growth"):
         read_mplus("MODEL: f BY y1-y3; i | f XWITH g;")
     with pytest.raises(FormulaError, match="no MODEL"):
         read_mplus("TITLE: nothing;")
@@ -468,6 +498,45 @@ def test_units_too_far_apart_for_one_matrix_are_told(rows):
         ranef.sem(TWO, far, cluster="person")
     near = ranef.sem(TWO, rows.assign(st1=rows.st1 * 1e4, st2=rows.st2 * 1e-4), cluster="person")
     assert near.optimum.message == "optimum proved"
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-9, 1e30])
+@pytest.mark.parametrize("text", [TWO, CFA])
+def test_units_of_all_variables_do_not_matter(rows, text, size):
+    names = [n for n in rows.columns if n[:2] in ("st", "na") and n in text]
+    how = {"cluster": "person"} if text == TWO else {}
+    fit = ranef.sem(text, rows, **how)
+    again = ranef.sem(text, rows.assign(**{n: rows[n] * size for n in names}), **how)
+    assert again.optimum.message == "optimum proved"
+    n = len(names) * len(rows) * np.log(size)
+    np.testing.assert_allclose(again.loglik + n, fit.loglik, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e150, 1e-150, 1e300])
+def test_units_whose_squares_are_no_numbers_are_told(rows, size):
+    far = rows.assign(**{n: rows[n] * size for n in ("st1", "st2", "st3")})
+    with pytest.raises(DataError, match="give it in other units"):
+        ranef.sem(TWO, far, cluster="person")
+
+
+def test_rows_of_no_unit_are_refused_where_nothing_may_be_missing(rows):
+    for name, how in (("person", {"cluster": "person"}), ("site", {"group": "site"})):
+        gone = rows.assign(**{name: np.where(rows.index == 7, np.nan, rows[name])})
+        text = TWO if name == "person" else CFA
+        assert ranef.sem(text, gone, **how).n_obs == len(rows) - 1
+        with pytest.raises(DataError, match=rf"'{name}' is missing in row 7; 'listwise' leaves"):
+            ranef.sem(text, gone, missing="raise", **how)
+
+
+def test_units_of_a_model_without_levels_make_its_errors_robust(rows):
+    """As in lavaan: rows of a unit are not independent."""
+    fit = ranef.sem(CFA, rows, cluster="person")
+    robust = ranef.sem(CFA, rows, cluster="person", estimator="MLR")
+    np.testing.assert_array_equal(fit.vcov, robust.vcov)
+    assert "MLR" in str(fit)
+    plain = ranef.sem(CFA, rows, cluster="person", se="standard")
+    np.testing.assert_allclose(plain.vcov, ranef.sem(CFA, rows).vcov, atol=1e-12)
+    assert (fit.tidy("free").std_error / plain.tidy("free").std_error).max() > 1.2
 
 
 def test_statistics_beyond_their_distribution_have_no_interval():

@@ -1,7 +1,7 @@
 """Inputs of Mplus: the MODEL command as lavaan's language.
 
 Read are BY, ON, WITH, PON and PWITH, variances, intercepts in brackets, ``@`` ``*`` and labels in
-parentheses, random slopes ``s | y ON x``, ``%WITHIN%`` and ``%BETWEEN%``, groups, and MODEL
+parentheses, random slopes ``s | y ON x``, growth ``i s | y1@0 y2@1``, ``%WITHIN%`` and ``%BETWEEN%``, groups, and MODEL
 CONSTRAINT. What is not read is refused by name.
 """
 
@@ -33,8 +33,9 @@ OPTIONS = {
     "BWEIGHT": "sampling weights are not offered",
     "LAGGED": "lagged variables are columns of the table; ranef.dynamic fits persons' inertia",
 }
-_TOKEN = re.compile(r"\[|\]|\(|\)|@|\*|\||[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?|[^\s\[\]()@*|;]+")
+_TOKEN = re.compile(r"\n|\[|\]|\(|\)|@|\*|\||[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?|[^\s\[\]()@*|;]+")
 _NUMBER = re.compile(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?$")
+_FUNCTION = re.compile(r"\b(?:EXP|LOG|SQRT|ABS)(?=\s*\()")
 _RANGE = re.compile(r"([A-Za-z_]+)(\d+)-([A-Za-z_]+)(\d+)$")
 
 
@@ -106,16 +107,15 @@ def _sections(text: str) -> Iterator[tuple[str, str, str | None, str]]:
 
 def _model(body: str, group: str | None) -> list[str]:
     lines = [f"group: {group}"] if group else []
-    level = False
+    level = ""
     for statement in body.split(";"):
         rest = statement.strip()
         while rest.startswith("%"):
             name, _, rest = rest[1:].partition("%")
-            lines.append(f"level: {_level(name.strip())}")
-            level, rest = True, rest.strip()
+            level, rest = _level(name.strip()), rest.strip()
+            lines.append(f"level: {level}")
         if rest:
-            lines += _statement(rest)
-    del level
+            lines += _statement(rest, level)
     return lines
 
 
@@ -128,11 +128,11 @@ def _level(name: str) -> str:
     raise FormulaError(f"%{name}% of Mplus is not read; %WITHIN% and %BETWEEN% are")
 
 
-def _statement(text: str) -> list[str]:
+def _statement(text: str, level: str) -> list[str]:
     tokens = _TOKEN.findall(text)
     upper = [t.upper() for t in tokens]
     if "|" in tokens:
-        return _slope(tokens, upper, text)
+        return _random(tokens, text, level)
     for word, op in (("BY", "=~"), ("ON", "~"), ("WITH", "~~")):
         if word in upper:
             at = upper.index(word)
@@ -148,7 +148,7 @@ def _statement(text: str) -> list[str]:
     if tokens and tokens[0] == "[":
         inside = tokens[1 : tokens.index("]")] if "]" in tokens else tokens[1:]
         rest = tokens[tokens.index("]") + 1 :] if "]" in tokens else []
-        items = _list([*inside, *rest], text)
+        items = _list([t for t in (*inside, *rest) if t != "\n"], text)
         return [f"{name} ~ {mods}1" for name, mods in items]
     return [f"{name} ~~ {mods}{name}" for name, mods in _list(tokens, text)]
 
@@ -161,16 +161,40 @@ def _pairs(tokens: Sequence[str], at: int, op: str, text: str) -> list[str]:
     return [f"{a} {op} {_term(b)}" for (a, _), b in zip(left, right, strict=True)]
 
 
-def _slope(tokens: Sequence[str], upper: Sequence[str], text: str) -> list[str]:
-    at = tokens.index("|")
-    if "ON" not in upper[at:] or at != 1:
-        raise FormulaError(f"a random effect of Mplus that is no slope is not read: {text!r}")
+def _random(tokens: Sequence[str], text: str, level: str) -> list[str]:
+    """Random slopes ``s | y ON x`` and growth ``i s | y1@0 y2@1``."""
+    plain = [t for t in tokens if t != "\n"]
+    at, upper = plain.index("|"), [t.upper() for t in plain]
+    if "ON" not in upper[at:]:
+        return _growth(plain[:at], _list(plain[at + 1 :], text), text, level)
     on = upper.index("ON")
-    left = _list(tokens[at + 1 : on], text)
-    right = _list(tokens[on + 1 :], text)
-    if len(left) != 1 or len(right) != 1:
-        raise FormulaError(f"one random slope has one outcome and one covariate: {text!r}")
-    return [f'{left[0][0]} ~ rv("{tokens[0]}")*{right[0][0]}']
+    left = _list(plain[at + 1 : on], text)
+    right = _list(plain[on + 1 :], text)
+    if at != 1 or len(left) != 1 or len(right) != 1:
+        raise FormulaError(f"one random slope has one outcome and one covariate: {shortened(text)}")
+    return [f'{left[0][0]} ~ rv("{plain[0]}")*{right[0][0]}']
+
+
+def _growth(
+    factors: Sequence[str], items: Sequence[tuple[str, str]], text: str, level: str
+) -> list[str]:
+    """Intercept, slope and powers of time; the means are theirs, not the outcomes'."""
+    times = [mods[:-1] for _, mods in items]
+    if not 1 <= len(factors) <= 4 or not times or not all(_NUMBER.match(t) for t in times):
+        raise FormulaError(
+            "a random effect of Mplus that is neither a slope, 's | y ON x', nor growth, "
+            f"'i s | y1@0 y2@1', is not read: {shortened(text)}"
+        )
+    lines = []
+    for power, factor in enumerate(factors):
+        loads = [float(t) ** power for t in times]
+        terms = [f"{x:.12g}*{name}" for x, (name, _) in zip(loads, items, strict=True)]
+        lines.append(f"{factor} =~ {' + '.join(terms)}")
+    lines += [f"{a} ~~ {b}" for k, a in enumerate(factors) for b in factors[k + 1 :]]
+    if level != "1":
+        lines += [f"{factor} ~ 1" for factor in factors]
+        lines += [f"{name} ~ 0*1" for name, _ in items]
+    return lines
 
 
 def _term(item: tuple[str, str]) -> str:
@@ -178,12 +202,15 @@ def _term(item: tuple[str, str]) -> str:
 
 
 def _list(tokens: Sequence[str], text: str) -> list[tuple[str, str]]:
-    """Variables with their modifiers in lavaan's language."""
+    """Variables with their modifiers in lavaan's language; a label is of those on its line."""
     found: list[tuple[str, str]] = []
-    k, first, last = 0, 0, 0
+    k, first, last, fresh = 0, 0, 0, False
     while k < len(tokens):
         token = tokens[k]
-        if token in ("@", "*"):
+        if token == "\n":
+            fresh = True
+            k += 1
+        elif token in ("@", "*"):
             number = tokens[k + 1] if k + 1 < len(tokens) else ""
             free = token == "*"
             if not _NUMBER.match(number):
@@ -198,7 +225,7 @@ def _list(tokens: Sequence[str], text: str) -> list[tuple[str, str]]:
             k += 2
         elif token == "(":
             end = tokens.index(")", k) if ")" in tokens[k:] else len(tokens)
-            labels = [x for t in tokens[k + 1 : end] for x in _names(t)]
+            labels = [x for t in tokens[k + 1 : end] if t != "\n" for x in _names(t)]
             run = range(first, len(found))
             if len(labels) == 1:
                 labels = labels * len(run)
@@ -213,6 +240,7 @@ def _list(tokens: Sequence[str], text: str) -> list[tuple[str, str]]:
             raise FormulaError(f"{token!r} is out of place: {shortened(text)}")
         else:
             last = len(found)
+            first, fresh = (last if fresh else first), False
             found += [(name, "") for name in _names(token)]
             k += 1
     return found
@@ -251,7 +279,8 @@ def _constraints(body: str) -> list[str]:
             else:
                 raise FormulaError(f"a line of MODEL CONSTRAINT is not read: {shortened(text)}")
             continue
-        right = right.replace("**", "^")
+        right = _FUNCTION.sub(lambda m: m.group().lower(), right.replace("**", "^"))
+        left = _FUNCTION.sub(lambda m: m.group().lower(), left.replace("**", "^"))
         op = ":=" if left.strip().lower() in new else "=="
         out.append(f"{left.strip()} {op} {right.strip()}")
     return out

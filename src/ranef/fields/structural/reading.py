@@ -21,6 +21,7 @@ __all__ = ["Rows", "Values", "group_data", "homes", "kept_rows", "read_values", 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 MISSING = ("listwise", "fiml", "raise")
+LARGEST = 1e100
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +81,12 @@ def read_values(syntax: Syntax, table: Table, clusters: Sequence[str], group: st
     slopes = set(syntax.slopes)
     named = [n for b in syntax.blocks for s in b.statements for n in (s.lhs, s.rhs) if n]
     columns: dict[str, Floats] = {}
-    for name in dict.fromkeys(named):
-        if name in slopes and name in table.columns:
+    for name in syntax.slopes:
+        if name in table.columns:
             raise ModelError(f"the random slope {name!r} has the name of a column; rename it")
+        if name in latent:
+            raise ModelError(f"{name!r} is a latent variable and a random slope; rename one")
+    for name in dict.fromkeys(named):
         if name in latent and name in table.columns:
             raise ModelError(
                 f"{name!r} is a column of the table and cannot be latent as well; rename one"
@@ -101,6 +105,11 @@ def read_values(syntax: Syntax, table: Table, clusters: Sequence[str], group: st
         if infinite.any():
             row = int(np.flatnonzero(infinite)[0])
             raise DataError(f"column {name!r} is infinite in row {row}; make it a missing value")
+        if np.nanmax(np.abs(values), initial=0.0) > LARGEST:
+            raise DataError(
+                f"column {name!r} has values beyond {LARGEST:.0e}, whose squares are no numbers "
+                "any more; give it in other units"
+            )
         columns[name] = values
     if not columns:
         raise ModelError("the model names no column of the table")
@@ -217,13 +226,19 @@ def _check_home(name: str, level: int, values: Values) -> None:
 
 def kept_rows(values: Values, table: ParameterTable, home: Mapping[str, int], missing: str) -> Rows:
     """Decide which rows are used, and put them in the order of their units."""
-    kept = values.group >= 0
+    kept = np.ones(values.n, dtype=bool)
     counts: dict[str, int] = {}
-    if values.group_column is not None and not kept.all():
-        counts[values.group_column] = int((~kept).sum())
-    for name, codes in zip(values.cluster_columns, values.clusters, strict=True):
+    placed = dict(zip(values.cluster_columns, values.clusters, strict=True))
+    if values.group_column is not None:
+        placed[values.group_column] = values.group
+    for name, codes in placed.items():
         absent = codes < 0
         if absent.any():
+            if missing == "raise":
+                row = int(np.flatnonzero(absent)[0])
+                raise DataError(
+                    f"column {name!r} is missing in row {row}; 'listwise' leaves such rows out"
+                )
             counts[name] = int(absent.sum())
             kept &= ~absent
     gaps = {name: np.isnan(column) for name, column in values.columns.items()}

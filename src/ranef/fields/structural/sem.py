@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from inspect import signature
 from os import PathLike
 from typing import Any
@@ -40,6 +41,8 @@ BOUNDS = ("pos_var",)
 MOST_NODES = 501
 FARTHEST = 1e9
 """Ratio of standard deviations of indicators above which their matrix has no digits left."""
+LARGEST = 1e60
+"""Standard deviation whose powers are no numbers any more, as those of its inverse are."""
 ABSENT = {
     "ordered": "indicators are numbers here, categorical ones are not offered",
     "weights": "sampling weights are not offered",
@@ -90,7 +93,8 @@ def sem(
         pandas, polars or pyarrow table, or a dict of arrays. Rows in any order.
     cluster : str or list of str, optional
         Column of the units, or of the units of each level from the innermost:
-        ``["class", "school"]``.
+        ``["class", "school"]``. Where the model has no levels, ``"ML"`` becomes ``"MLR"`` with
+        errors that allow for what rows of a unit share (``se="standard"`` leaves it).
     group : str, optional
         Column of groups with parameters of their own.
     estimator : {"ML", "MLR", "MLM"}
@@ -178,8 +182,11 @@ def sem(
     syntax = read_syntax(request.model)
     values = read_values(syntax, table, request.cluster, request.group)
     _warn_of_products(syntax, table)
-    if any(b.level is not None for b in syntax.blocks) and not request.cluster:
+    leveled = any(b.level is not None for b in syntax.blocks)
+    if leveled and not request.cluster:
         raise ModelError("the model has levels; give the column of the units as cluster=")
+    if request.cluster and not leveled and (request.estimator, request.se) == ("ML", "default"):
+        request = replace(request, estimator="MLR")  # rows of a unit are not independent
     threads = available_cores(None if n_jobs is None else arguments.count("n_jobs", n_jobs))
     made = Model(request, values, threads)
     _check(made)
@@ -313,6 +320,12 @@ def _check_scales(names: Sequence[str], values: NDArray[np.float64]) -> None:
         return
     spread = np.nanstd(values, axis=0)
     large, small = int(spread.argmax()), int(spread.argmin())
+    for k in (large, small):
+        if not 1 / LARGEST < spread[k] < LARGEST:
+            raise DataError(
+                f"the standard deviation of {names[k]!r} is {spread[k]:.1g}, whose powers are no "
+                "numbers any more; give it in other units"
+            )
     if spread[large] > FARTHEST * spread[small]:
         raise DataError(
             f"the standard deviations of {names[large]!r} ({spread[large]:.1g}) and "

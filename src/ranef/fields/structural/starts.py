@@ -230,7 +230,7 @@ def _factors(
         free_variance = np.isnan(held.get(factor, np.nan))
         if fixed and free_variance:
             scale = float(np.mean([x / r.value for r, x in fixed]))
-            scale = scale if abs(scale) > 1e-8 else 1.0
+            scale = scale if abs(scale) > 1e-8 * float(root.max()) else float(root.max())
             variances[factor] = scale**2
         else:
             variances[factor] = 1.0

@@ -290,6 +290,11 @@ def _names(tokens: list[Token], where: str) -> list[str]:
         if wanted and token.kind == "name":
             names.append(token.text)
         elif wanted or token.kind != "operator" or token.text != "+":
+            if tokens[0].text.lower() == "efa":
+                raise FormulaError(
+                    f"{where}: exploratory blocks of factors (efa) are not offered; write which "
+                    "items measure each factor"
+                )
             raise FormulaError(
                 f"{where}: {token.text!r} cannot stand before the operator; names joined by + can"
             )

@@ -1,8 +1,8 @@
 """Inputs of Mplus: the MODEL command as lavaan's language.
 
 Read are BY, ON, WITH, PON and PWITH, variances, intercepts in brackets, ``@`` ``*`` and labels in
-parentheses, random slopes ``s | y ON x``, growth ``i s | y1@0 y2@1``, ``%WITHIN%`` and ``%BETWEEN%``, groups, and MODEL
-CONSTRAINT. What is not read is refused by name.
+parentheses, random slopes ``s | y ON x``, growth ``i s | y1@0 y2@1``, ``%WITHIN%`` and
+``%BETWEEN%``, groups, and MODEL CONSTRAINT. What is not read is refused by name.
 """
 
 from __future__ import annotations

@@ -411,3 +411,12 @@ def test_traits_whose_squares_no_number_holds(files, unit, words):
         gwas.scan("y ~ 1", genotypes, table, relationship=None)
     with pytest.raises(DataError, match="no rows"):
         gwas.scan("y ~ 1", genotypes, table.head(0), relationship=None)
+
+
+def test_a_chromosome_by_its_number(tmp_path):
+    prefix = write_files(tmp_path, m=12, n=40)
+    for given in (2, np.int64(2), [2], "2", ["2"]):
+        found = gwas.scan("phenotype ~ 1", prefix, relationship=None, chromosomes=given).tidy()
+        assert set(found.loc[found["status"] != "excluded", "chromosome"]) == {"2"}
+    with pytest.raises(DataError, match="no variant is on chromosome '7'"):
+        gwas.scan("phenotype ~ 1", prefix, relationship=None, chromosomes=7)

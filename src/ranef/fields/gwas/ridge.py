@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,22 +25,30 @@ SHARES = (0.01, 0.25, 0.5, 0.75, 0.99)
 """Shares of variance of which the shrinkages are those of a polygenic model."""
 
 
-def folds_of(n: int, families: Sequence[NDArray[np.intp]] = ()) -> list[NDArray[np.intp]]:
+def folds_of(
+    n: int, families: Sequence[NDArray[np.intp]] = (), names: Sequence[Any] | None = None
+) -> list[NDArray[np.intp]]:
     """Samples of each fold: every fifth family, so that nobody is predicted by kin.
 
     families : arrays of families of one size, a row each; without them everybody is one, and
-    families of more than a tenth of all are split.
+    families of more than a tenth of all are split; names : by which samples are counted, so that
+    their order in a file says nothing.
 
     Examples
     --------
     >>> [fold.tolist() for fold in folds_of(6)]
     [[0, 5], [1], [2], [3], [4]]
+    >>> [fold.tolist() for fold in folds_of(6, names=list("fedcba"))]
+    [[0, 5], [4], [3], [2], [1]]
     """
-    fold = np.empty(n, dtype=np.intp)
+    rank = np.arange(n)
+    if names is not None:
+        rank[sorted(range(n), key=names.__getitem__)] = np.arange(n)
     whole = [f for f in families if f.shape[1] <= max(n // 10, 1)]
-    fold[:] = np.arange(n) % FOLDS
+    fold = rank % FOLDS
     for members in whole:
-        fold[members] = (np.arange(len(members)) % FOLDS)[:, None]
+        first = np.argsort(rank[members].min(axis=1))
+        fold[members[first]] = (np.arange(len(members)) % FOLDS)[:, None]
     return [np.flatnonzero(fold == k) for k in range(FOLDS)]
 
 

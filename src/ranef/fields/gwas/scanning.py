@@ -41,7 +41,7 @@ from ranef.fields.gwas.twostep import (
     steps_of,
 )
 from ranef.fields.gwas.ways import Exactly, Way
-from ranef.formula.labels import list_text
+from ranef.formula.labels import level_text, list_text
 from ranef.solve.resources import available_cores
 
 __all__ = ["NA", "scan", "settled"]
@@ -339,7 +339,8 @@ def _marks(na: Any) -> tuple[str, ...]:
 def _wanted(variants: Variants, extract: Any, exclude: Any, chromosomes: Any) -> NDArray[np.bool_]:
     wanted = np.ones(len(variants), dtype=bool)
     if chromosomes is not None:
-        names = [chromosomes] if isinstance(chromosomes, str) else [str(c) for c in chromosomes]
+        many = hasattr(chromosomes, "__iter__") and not isinstance(chromosomes, str)
+        names = [level_text(c) for c in (chromosomes if many else [chromosomes])]
         unknown = [name for name in names if name not in variants.chromosomes]
         if unknown:
             raise DataError(

@@ -27,7 +27,7 @@ from ranef.fields.gwas.engine import (
     basis_of,
     models_of,
 )
-from ranef.fields.gwas.genotypes import Genotypes, Rows
+from ranef.fields.gwas.genotypes import Genotypes, Rows, Variants
 from ranef.fields.gwas.kin import SparseRelationship, read_cut, sparse_of
 from ranef.fields.gwas.kinblocks import blocks_of
 from ranef.fields.gwas.quality import OK, Limits, judge
@@ -298,7 +298,9 @@ def _predict(
     Q = np.linalg.qr(group.W)[0] if group.W.shape[1] else np.zeros((len(group.chosen), 0))
     Y = np.column_stack([_residual(Q, trait.y) for trait in group.traits])
     sd = Y.std(axis=0)
-    folds = folds_of(len(group.chosen), families)
+    who = group.chosen.places.tolist()
+    names = [(source.samples.iid[place], source.samples.fid[place]) for place in who]
+    folds = folds_of(len(who), families, names)
     parts, chromosome, used = _first_steps(
         source, group, blocks, Q, Y / sd, folds, total, jobs, progress
     )
@@ -333,19 +335,29 @@ def _residual(Q: Floats, y: Floats) -> Floats:
 
 
 def _blocks(source: Genotypes, most: int) -> list[tuple[str, Rows]]:
-    """Chromosomes and places of the variants of each block."""
-    m = len(source.variants)
-    rows = np.arange(m)
-    if m > most:
-        rows = np.linspace(0, m - 1, most).astype(np.intp)
+    """Chromosomes and places of the variants of each block, neighbours on their chromosome."""
+    rows = _along(source.variants)
+    if len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.intp)]
     size = int(np.clip(len(rows) // BLOCKS, SMALLEST_BLOCK, LARGEST_BLOCK))
     of = source.variants.chromosome[rows]
     return [
-        (name, own[k : k + size])
+        (name, np.sort(own[k : k + size]))
         for name in dict.fromkeys(of.tolist())
         for own in (rows[of == name],)
         for k in range(0, len(own), size)
     ]
+
+
+def _along(variants: Variants) -> Rows:
+    """Places of the variants by chromosome and position, whatever their order in the file."""
+    _, code = np.unique(variants.chromosome.astype(str), return_inverse=True)
+    key = code * 2.0**40 + variants.position
+    if (np.diff(key) > 0).all():
+        return np.arange(len(key))
+    if len(np.unique(key)) == len(key):
+        return np.argsort(key, kind="stable")
+    return np.lexsort((variants.id.astype(str), key))
 
 
 def _first_steps(

@@ -370,7 +370,7 @@ def test_rank_and_compare_complain_in_one_line(run: Callable[..., Ran], sleep: P
         (("compare", FORMULA, sleep), 2, "two formulas or more"),
         (("compare", small, sleep, FORMULA), 2, "table last: ranef compare"),
         (("compare", small, "Reaction ~ Dayz + (1 | Subject)", sleep), 2, "'Days'"),
-        (("compare", small, FORMULA, sleep, "--out", sleep), 2, "is the table itself"),
+        (("compare", small, FORMULA, sleep, "--out", sleep), 2, "is what the command reads"),
         (("compare", small, FORMULA, "nowhere.csv"), 3, "no file 'nowhere.csv'"),
         (("compare", small, other, sleep, "--no-refit"), 2, "restricted likelihoods"),
         (("fit", FORMULA, sleep, "--table", "t.pdf"), 2, "must end in one of .docx"),
@@ -947,7 +947,7 @@ def test_the_table_that_is_read_cannot_be_overwritten(run: Callable[..., Ran], s
     before = sleep.read_bytes()
     code, err = complaint(run("fit", FORMULA, sleep, "--out", sleep))
     assert code == 2
-    assert "is the table itself" in err
+    assert "is what the command reads" in err
     assert sleep.read_bytes() == before
 
 

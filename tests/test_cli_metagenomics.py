@@ -80,6 +80,7 @@ def test_a_background_is_trained_used_and_watched(run, laboratory, tmp_path):
         (("--samples", "none.csv"), "none.csv"),
         (("--background", "none"), "no file"),
         (("--out", "no/folder/s.json"), "no folder"),
+        (("--out", "pairs.xlsx"), "must end in one of .json, .csv, .tsv"),
         (("--fdr", "2"), "between 0 and 1"),
         (("--batch", "plates"), "no column 'plates'"),
         (("--exposure", "mass"), "input_mass"),
@@ -101,3 +102,13 @@ def test_endings_of_the_drift_are_checked_before_the_work(run, laboratory):
     )  # fmt: skip
     assert code != 0
     assert ".png" in err
+
+
+def test_what_is_read_is_not_overwritten(run, laboratory):
+    sheet = laboratory / "old.csv"
+    before = sheet.read_bytes()
+    code, _, err = run("metagenomics", "screen", laboratory / "old", "--samples", sheet,
+                       "--out", sheet)  # fmt: skip
+    assert code != 0
+    assert "is what the command reads" in err
+    assert sheet.read_bytes() == before

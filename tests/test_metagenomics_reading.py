@@ -103,6 +103,11 @@ def test_biom_two_and_anndata(tmp_path):
         ("sample,taxon,reads\nP1,562,many\n", "is not a count of reads"),
         ("sample,taxon,reads\nP1,562\n", "2 cells under a heading of 3"),
         ("taxon,P1,P1\n562,1,2\n", "stands twice"),
+        ("sample;taxon;reads\nP1;562;12,5\n", "a decimal comma has no place in counts"),
+        ("sample;taxon;reads\nP1;562;542,0\n", "a decimal comma has no place in counts"),
+        ("sample,taxon,reads\nP1,562,1_0\n", "is not a count of reads"),
+        ("PK\x03\x04 [Content_Types].xml", "is an Excel workbook: save it as CSV"),
+        ("PK\x03\x04 P1.report", "is a zip archive: unpack it"),
     ],
 )
 def test_what_is_no_count_is_refused_in_words(tmp_path, content, words):
@@ -129,3 +134,68 @@ def test_pairs_that_stand_twice_are_refused():
     sheet = pd.DataFrame({"sample": ["a"]})
     with pytest.raises(DataError, match="stands twice"):
         mg.screen(counts, sheet)
+
+
+def test_thousands_are_read_and_lineages_are_names(tmp_path):
+    path = files.write(tmp_path, "t.tsv", 'taxon\tP1\ttaxonomy\n562\t"1,234"\tk__B; s__x\n7\t2\t\n')
+    table = mg.read(path)
+    assert reads(table) == {"562": 1234, "7": 2}
+    assert table["name"].tolist()[0] == "k__B; s__x"
+
+
+def test_a_library_without_taxa_keeps_its_total(tmp_path):
+    files.write(tmp_path, "P1.report", files.KRAKEN)
+    files.write(tmp_path, "NTC.report", "100.00\t500\t500\tU\t0\tunclassified\n")
+    table = mg.read(tmp_path)
+    empty = table[table["sample"] == "NTC"]
+    assert empty["reads"].tolist() == [0]
+    assert empty["total_reads"].tolist() == [500]
+
+
+SHEET = pd.DataFrame({"sample": ["P1", "P2", "N1"], "is_control": ["no", "no", "NTC"]})
+WIDE = {"x": [90, 3, 1], "y": [0, 40, 2], "z": [5, 6, 7]}
+
+
+def answers(found):
+    return found.tidy().set_index(["sample", "taxon"])["probability"].sort_index()
+
+
+def test_wide_files_are_read_either_way_round(tmp_path):
+    table = pd.DataFrame(WIDE, index=pd.Index(SHEET["sample"], name="sample"))
+    table.to_csv(tmp_path / "rows.csv")
+    table.T.to_csv(tmp_path / "columns.csv")
+    one, other = (mg.screen(tmp_path / name, SHEET) for name in ("rows.csv", "columns.csv"))
+    pd.testing.assert_series_equal(answers(one), answers(other))
+
+
+@pytest.mark.parametrize("ending", ["_bracken_S", ".filtered.db1", "_S4_L001_R1_001"])
+def test_names_of_files_have_more_behind_them(ending):
+    table = pd.DataFrame(WIDE, index=[name + ending for name in SHEET["sample"]]).T
+    found = mg.screen(table.T.rename_axis("sample").reset_index().melt(
+        "sample", var_name="taxon", value_name="reads"), SHEET)  # fmt: skip
+    assert "sequenced-names" in {note.code for note in found.notes}
+    assert found.control_rate == 0
+
+
+def test_decimal_commas_of_a_sheet_are_read_where_they_are_sure():
+    table = pd.DataFrame(WIDE, index=SHEET["sample"])
+    plain = mg.screen(table, SHEET.assign(input_mass=[0.5, 12.25, 0.125]))
+    comma = mg.screen(table, SHEET.assign(input_mass=["0,5", "12,25", "0,125"]))
+    pd.testing.assert_series_equal(answers(plain), answers(comma))
+    with pytest.raises(DataError, match="write a decimal point"):
+        mg.screen(table, SHEET.assign(input_mass=["1,234", "2", "3"]))
+    with pytest.raises(DataError, match="of a mass below the limit of detection write the limit"):
+        mg.screen(table, SHEET.assign(input_mass=["below detection", "2", "3"]))
+
+
+@pytest.mark.parametrize("name", ["Input mass (ng)", "input_mass_ng", "Input mass [ng/µl]"])
+def test_units_in_names_of_columns_are_asked_about(name):
+    table = pd.DataFrame(WIDE, index=SHEET["sample"])
+    with pytest.raises(DataError, match="did you mean 'input_mass'"):
+        mg.screen(table, SHEET.assign(**{name: [1.0, 2.0, 3.0]}))
+
+
+def test_groups_of_other_taxa_are_refused():
+    table = pd.DataFrame(WIDE, index=SHEET["sample"])
+    with pytest.raises(DataError, match="none of the taxa of the counts"):
+        mg.screen(table, SHEET, taxa={"562": "bacterium"})

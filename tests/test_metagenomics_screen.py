@@ -364,6 +364,14 @@ def test_a_background_that_was_changed_is_refused(tmp_path):
         mg.load(tmp_path / "none")
 
 
+def test_another_unit_of_mass_in_a_new_run_is_noticed():
+    old, (counts, samples), _ = parted()
+    background = mg.train(*old)
+    grams = samples.assign(spike_mass=samples["spike_mass"] * 1e-6)
+    with pytest.raises(ModelError, match="in the same unit"):
+        background.screen(counts, grams)
+
+
 def test_drift_is_seen():
     old, new, _ = parted()
     background = mg.train(*old)

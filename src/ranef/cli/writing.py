@@ -22,6 +22,7 @@ __all__ = [
     "TABLES",
     "as_csv",
     "check_files",
+    "check_results",
     "files_of",
     "records",
     "strict",
@@ -47,16 +48,29 @@ def check_files(arguments: Namespace, **kinds: Sequence[str]) -> None:
     **kinds
         Further options that name a file, and the endings that it may have; none for any.
     """
-    for name in arguments.out:
-        _check_kind("out", name, RESULTS)
-    others = [(option, name) for option in kinds for name in files_of(getattr(arguments, option))]
-    for option, name in others:
+    check_results(arguments, _read(arguments), out=RESULTS, **kinds)
+
+
+def check_results(arguments: Namespace, read: Sequence[str], **kinds: Sequence[str]) -> None:
+    """Refuse, before any work, files that could not be written after it, or are what is read.
+
+    Parameters
+    ----------
+    arguments : Namespace
+    read : sequence of str
+        Names of what the command reads.
+    **kinds
+        As of `check_files`, ``out`` among them.
+    """
+    named = [(option, name) for option in kinds for name in files_of(getattr(arguments, option))]
+    for option, name in named:
         _check_kind(option, name, kinds[option])
-    paths = [Path(name) for name in (*arguments.out, *(name for _, name in others))]
+    paths = [Path(name) for _, name in named]
+    sources = [Path(name).resolve() for name in read]
     for path in paths:
         _check_place(path)
-        if path.exists() and path.resolve() in [Path(name).resolve() for name in _read(arguments)]:
-            raise ModelError(f"{str(path)!r} is the table itself; give the result another name")
+        if path.exists() and path.resolve() in sources:
+            raise ModelError(f"{str(path)!r} is what the command reads; name the result otherwise")
     twice = {str(path) for path in paths if paths.count(path) > 1}
     if twice:
         raise ModelError(f"{sorted(twice)[0]!r} is asked for twice; give each result its own file")

@@ -11,7 +11,7 @@ from ranef.cli import options, writing
 from ranef.cli.tasks import add_tasks, run_task
 from ranef.cli.values import number, page_file, positive
 from ranef.cli.verb import Code, Verb
-from ranef.errors import DataError, FileError, suggestion
+from ranef.errors import DataError, suggestion
 
 __all__ = ["VERB"]
 
@@ -147,28 +147,19 @@ def _shared(arguments: Namespace) -> dict[str, Any]:
     return {**columns, "exposure": arguments.exposure, "n_jobs": arguments.n_jobs}
 
 
-def _check_targets(arguments: Namespace, *names: str) -> None:
-    """Refuse a folder that is not there before the work, not after it."""
-    for name in names:
-        for given in writing.files_of(getattr(arguments, name)):
-            if not Path(given).absolute().parent.is_dir():
-                raise FileError(
-                    f"cannot write {given!r}: there is no folder {str(Path(given).parent)!r}"
-                )
-
-
-def _check_endings(arguments: Namespace, **kinds: tuple[str, ...]) -> None:
-    for option, endings in kinds.items():
-        for given in writing.files_of(getattr(arguments, option)):
-            if Path(given).suffix.lower() not in endings:
-                raise FileError(f"--{option} {given}: the name must end in {' or '.join(endings)}")
+def _check_results(arguments: Namespace, **kinds: tuple[str, ...]) -> None:
+    background = getattr(arguments, "background", None)
+    read = [*arguments.counts, arguments.samples, *writing.files_of(background)]
+    writing.check_results(arguments, read, **kinds)
 
 
 def _screen(arguments: Namespace) -> Code:
     from ranef import metagenomics as mg
 
-    _check_targets(arguments, "out", "report", "plot", "table")
-    _check_endings(arguments, plot=writing.PICTURES, table=writing.TABLES)
+    _check_results(
+        arguments, out=(".json", ".csv", ".tsv"), report=(), plot=writing.PICTURES,
+        table=writing.TABLES,
+    )  # fmt: skip
     background = None if arguments.background is None else mg.load(arguments.background)
     found = mg.screen(
         _counts(arguments), _sheet(arguments), fdr=arguments.fdr, list_by=arguments.list_by,
@@ -209,8 +200,7 @@ def _drift(arguments: Namespace) -> Code:
     from ranef import metagenomics as mg
     from ranef.display.files import write_atomically
 
-    _check_targets(arguments, "out", "plot")
-    _check_endings(arguments, out=(".csv",), plot=writing.PICTURES)
+    _check_results(arguments, out=(".csv",), plot=writing.PICTURES)
     background = mg.load(arguments.background)
     shared = _shared(arguments)
     del shared["exposure"]
@@ -228,7 +218,7 @@ def _drift(arguments: Namespace) -> Code:
 def _train(arguments: Namespace) -> Code:
     from ranef import metagenomics as mg
 
-    _check_targets(arguments, "save")
+    _check_results(arguments, save=())
     background = mg.train(_counts(arguments), _sheet(arguments), **_shared(arguments))
     background.save(arguments.save)
     if not arguments.quiet:

@@ -148,19 +148,40 @@ def with_contaminant_mass(made: Assembled, mass: Floats, extra: float) -> Assemb
 
 
 def _as_sequenced(counts: Counts, sheet: Sheet, notes: list[Note]) -> Counts:
-    """Call libraries as the sheet does where files have Illumina's ending (``_S3_L001_R1``)."""
+    """Call libraries as the sheet does where files have more behind the names.
+
+    Such as Illumina's ending (``_S3_L001_R1``), or those of pipelines (``_db_S``, ``.filtered``).
+    """
     known = set(sheet.samples)
     if known & set(counts.samples):
         return counts
-    names = tuple(SEQUENCED.sub("", name) for name in counts.samples)
-    if not known & set(names) or len(set(names)) < len(names):
+    for shortened in (_without_sequencer, _as_in_sheet):
+        names = shortened(counts.samples, sheet.samples)
+        if known & set(names) and len(set(names)) == len(names):
+            break
+    else:
         return counts
     words = (
-        f"Names of libraries without the ending of the sequencer: {counts.samples[0]!r} is "
+        f"Names of libraries without what files have behind them: {counts.samples[0]!r} is "
         f"{names[0]!r} of the sheet."
     )
     notes.append(Note("sequenced-names", words))
     return replace(counts, samples=names)
+
+
+def _without_sequencer(names: Sequence[str], _: Sequence[str]) -> tuple[str, ...]:
+    return tuple(SEQUENCED.sub("", name) for name in names)
+
+
+def _as_in_sheet(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """The longest name of the sheet that a name begins with, up to a mark."""
+    marks = tuple("._- ")
+
+    def own(name: str) -> str:
+        begun = [k for k in known if name.startswith(k) and name[len(k) :].startswith(marks)]
+        return max(begun, key=len, default=name)
+
+    return tuple(own(name) for name in names)
 
 
 def _matched(

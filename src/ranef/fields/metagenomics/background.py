@@ -46,6 +46,8 @@ LIMIT = 3.0
 TINY = 1e-300
 SMALLEST_CLASS = 1e-3
 NO_BURSTS = 1e-9
+OTHER_UNIT = 1000.0
+"""Ratio of reads for a unit of mass from which on the units must differ."""
 ARRAYS = ("nodes", "root", "classes", "steps", "mass_mean", "mass_sd", "weights", "offsets")
 
 
@@ -168,6 +170,11 @@ class Background(Answer):
         place = {taxon: k for k, taxon in enumerate(self.taxa)}
         at = np.array([place.get(taxon, -1) for taxon in made.taxa], dtype=np.intp)
         scale = self.unit / made.exposures.unit if self.source != "depth" else 1.0
+        if max(scale, 1.0 / scale) > OTHER_UNIT:
+            raise ModelError(
+                f"a library of the new run has {scale:.2g} times the reads for a unit of mass that "
+                f"those of the background have; is the mass of its {self.source} in the same unit?"
+            )
         exposure = made.arrays.exposure * scale
         nodes = self._nodes(made.arrays.reads, exposure)
         more = len(nodes) - len(self.nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from ranef.errors import DataError, FileError, shortened
 __all__ = ["Counted", "Line", "lines_of", "number"]
 
 MOST_BYTES = 2_000_000_000
+THOUSANDS, DECIMAL = re.compile(r"\d{1,3}(,\d{3})+"), re.compile(r"\d+,\d*")
+ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ def lines_of(path: Path) -> list[str]:
         raise FileError(
             f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
         ) from error
+    if raw[:4] == ZIP:
+        workbook = b"xl/" in raw or b"[Content_Types].xml" in raw
+        what = "an Excel workbook: save it as CSV" if workbook else "a zip archive: unpack it"
+        raise FileError(f"{path.name} is {what}")
     for encoding in (
         "utf-8-sig",
         "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig",
@@ -62,12 +69,16 @@ def lines_of(path: Path) -> list[str]:
 
 
 def number(text: str, path: Path, row: int) -> float:
-    """Read a count."""
+    """Read a count: ``1,234`` has thousands, ``12,5`` is none."""
+    plain = text.strip()
+    if THOUSANDS.fullmatch(plain):
+        plain = plain.replace(",", "")
     try:
-        value = float(text.replace(",", "") if text.count(",") and "." not in text else text)
+        value = float(plain) if "_" not in plain else -1.0
     except ValueError:
+        comma = "; a decimal comma has no place in counts" if DECIMAL.fullmatch(plain) else ""
         raise DataError(
-            f"{path.name}, line {row}: {shortened(text)!r} is not a count of reads"
+            f"{path.name}, line {row}: {shortened(text)!r} is not a count of reads{comma}"
         ) from None
     if not value >= 0 or value == float("inf"):
         raise DataError(f"{path.name}, line {row}: {text} is not a count of reads")

@@ -70,7 +70,10 @@ def format_of(path: Path) -> str:
         return "biom"
     lines = [line for line in lines_of(path) if line.strip()]
     if not lines:
-        raise FileError(f"{path} is empty")
+        raise FileError(
+            f"{path} is empty; of a library without reads leave the file out, and write "
+            "total_reads 0 in its row of the sheet"
+        )
     return format_of_lines(path, lines)
 
 
@@ -318,12 +321,21 @@ def _plain(path: Path, rank: str, value: str) -> Counted:
     }
     if None not in found.values():
         return _long(path, low, rows, {k: v for k, v in found.items() if v is not None}, rank)
+    worded = [c for c in range(1, len(heading)) if _in_words(rows, c)]
+    called = worded[0] if worded else 0
+    counted = [c for c in range(1, len(heading)) if c not in worded]
     lines = []
     for k, row in enumerate(rows, start=2):
-        for sample, text in zip(heading[1:], row[1:], strict=True):
-            reads = number(text.strip() or "0", path, k)
-            lines.append(Line(sample, row[0].strip(), row[0].strip(), "", reads))
+        for c in counted:
+            reads = number(row[c].strip() or "0", path, k)
+            lines.append(Line(heading[c], row[0].strip(), row[called].strip(), "", reads))
     return Counted(lines, {}, ("wide",))
+
+
+def _in_words(rows: list[list[str]], column: int) -> bool:
+    """Whether a column has words and no number, as lineages have beside the counts."""
+    cells = [cell for row in rows if (cell := row[column].strip())]
+    return bool(cells) and not any(cell[0].isdigit() or cell[0] in "+-." for cell in cells)
 
 
 def _long(

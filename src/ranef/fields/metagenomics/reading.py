@@ -76,7 +76,8 @@ def read(paths: Any, *, format: str | None = None, rank: str = "S", value: str =
     -------
     table
         ``sample, taxon, name, rank, reads, total_reads`` and ``group`` where files tell it; a row
-        a taxon with reads. Taxa are keyed by taxonomy id; totals include the unclassified.
+        a taxon with reads, and one of no reads of a library that has none of any taxon. Taxa are
+        keyed by taxonomy id; totals include the unclassified.
 
     Examples
     --------
@@ -148,6 +149,12 @@ def _joined(paths: Sequence[Path], found: Sequence[Counted]) -> dict[str, Any]:
     if not columns["sample"]:
         raise DataError(f"there are no reads of any taxon in {paths[0].name}"
                         + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""))  # fmt: skip
+    for sample in sorted(totals.keys() - set(columns["sample"])):
+        # a library whose reads are all of other ranks, or of nothing known
+        for name in ("taxon", "name", "rank", "group"):
+            columns[name].append(columns[name][0])
+        columns["sample"].append(sample)
+        columns["reads"].append(0.0)
     columns["total_reads"] = [totals.get(sample, float("nan")) for sample in columns["sample"]]
     if not any(columns["group"]):
         del columns["group"]
@@ -174,7 +181,7 @@ def counts_of(given: Any, sheet_samples: Sequence[str], format: str | None = Non
         return _of_anndata(given)
     table = given if isinstance(given, Table) else Table.of(given)
     if {"sample", "taxon", "reads"} <= set(table.columns):
-        counts = _of_long(table, hashes)
+        counts = _of_long(table, sheet_samples, hashes)
     else:
         counts = _of_wide(table, sheet_samples, hashes)
     if not counts.hashes:
@@ -208,10 +215,16 @@ def _texts(table: Table, name: str) -> list[str]:
     return out
 
 
-def _of_long(table: Table, hashes: tuple[tuple[str, str], ...]) -> Counts:
+def _of_long(
+    table: Table, sheet_samples: Sequence[str], hashes: tuple[tuple[str, str], ...]
+) -> Counts:
     samples, taxa = _texts(table, "sample"), _texts(table, "taxon")
     reads = _reads(table, "reads")
     own_names = _texts(table, "name") if "name" in table else taxa
+    known = set(sheet_samples)
+    if not known & set(samples) and known & set(taxa):
+        # of a wide file with a row a library
+        samples, taxa, own_names = taxa, samples, samples
     groups = (
         ["" if v is None or v != v else str(v) for v in table.values("group").tolist()]
         if "group" in table else [""] * len(taxa)
@@ -237,7 +250,7 @@ def _of_long(table: Table, hashes: tuple[tuple[str, str], ...]) -> Counts:
         totals[s] = given
     names, group = [""] * len(of_taxon), [""] * len(of_taxon)
     for k, place in enumerate(t):
-        names[place], group[place] = own_names[k], groups[k]
+        names[place], group[place] = own_names[k], groups[k] or group[place]
     return Counts(
         tuple(of_sample), tuple(of_taxon), tuple(names), tuple(group), matrix, totals, (), hashes,
         table.library,

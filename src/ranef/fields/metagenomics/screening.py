@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.display.progress import Ticker
 from ranef.elsewhere import explained
-from ranef.errors import DataError, ModelError
+from ranef.errors import DataError, ModelError, suggestion
 from ranef.fields.metagenomics.arrays import PATIENT
 from ranef.fields.metagenomics.assembly import (
     Assembled,
@@ -68,7 +68,14 @@ def prepared(
     """Read counts and sheet and make the arrays."""
     sheet = read_sheet(samples, controls=controls, batch=batch, run=run_)
     found = counts_of(counts, sheet.samples)
-    return found, sheet, assemble(found, sheet, exposure=exposure, groups=_groups(taxa))
+    groups = _groups(taxa)
+    if groups and not groups.keys() & set(found.taxa):
+        given = next(iter(groups))
+        raise DataError(
+            f"taxa= has none of the taxa of the counts: {given!r} is not among "
+            f"{', '.join(map(repr, found.taxa[:3]))}{suggestion(given, found.taxa)}"
+        )
+    return found, sheet, assemble(found, sheet, exposure=exposure, groups=groups)
 
 
 def _groups(taxa: Any) -> dict[str, str]:

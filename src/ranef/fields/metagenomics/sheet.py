@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -33,8 +34,16 @@ COLUMNS = (
     "patient", "replicate",
 )  # fmt: skip
 NUMBERS = ("total_reads", "input_mass", "spike_reads", "spike_mass", "detection_limit")
-YES = {"true", "yes", "y", "1", "1.0", "t", "control", "negative"}
-NO = {"false", "no", "n", "0", "0.0", "f", "patient", "sample"}
+YES = {
+    "true", "yes", "y", "1", "1.0", "t", "control", "negative", "neg", "negative control", "ntc",
+    "blank", "water", "extraction blank", "no template control",
+}  # fmt: skip
+NO = {"false", "no", "n", "0", "0.0", "f", "patient", "sample", "specimen", "case"}
+UNITS = re.compile(
+    r"[\s_.]*[(\[][^)\]]*[)\]]\s*$|[\s_.](fg|pg|ng|ug|µg|mg|cells|copies)([/_][a-zµ]+)?$"
+)
+"""What names of columns say of units."""
+COMMA = re.compile(r"<?\s*\d+,\d+")
 LIKE = 0.75
 ZIP = b"PK\x03\x04"
 
@@ -152,7 +161,8 @@ def _ask_about_misspelt(columns: Mapping[str, Any], names: Mapping[str, str]) ->
     for name in columns:
         if name in used or name in COLUMNS:
             continue
-        plain = name.strip().lower().replace(" ", "_").replace("-", "_").replace(".", "_")
+        plain = UNITS.sub("", name.strip().lower())
+        plain = plain.replace(" ", "_").replace("-", "_").replace(".", "_")
         absent = [known for known in COLUMNS if names.get(known, known) not in columns]
         near = difflib.get_close_matches(plain, absent, 1, LIKE)
         if near and (plain == near[0] or abs(len(plain) - len(near[0])) <= 3):
@@ -202,7 +212,8 @@ def _roles(
             text = _label(given).lower()
             if text not in YES | NO:
                 raise DataError(
-                    f"is_control of sample {name!r} is {shortened(str(given))}; write True or False"
+                    f"is_control of sample {name!r} is {shortened(str(given))}; write True or "
+                    "False (control_type says of which kind)"
                 )
             said = text in YES
             if not said and is_control:
@@ -245,8 +256,8 @@ def _numbers(
         if name not in column:
             continue
         values = np.full(len(samples), np.nan)
-        for k, given in enumerate(column[name]):
-            text = _label(given)
+        texts = _with_points([_label(given) for given in column[name]])
+        for k, text in enumerate(texts):
             if text == "":
                 continue
             below = text.startswith("<") and name == "input_mass"
@@ -255,6 +266,10 @@ def _numbers(
             except ValueError:
                 unit = unit_of(text)
                 hint = "" if unit is None else f"; leave the unit {unit!r} to the column's name"
+                if COMMA.fullmatch(text):
+                    hint = "; write a decimal point, and thousands without a mark"
+                elif name == "input_mass" and unit is None:
+                    hint = "; of a mass below the limit of detection write the limit, as in '<0.1'"
                 raise DataError(
                     f"{name} of sample {samples[k]!r} is {shortened(text)}, which is no number"
                     f"{hint}"
@@ -264,3 +279,16 @@ def _numbers(
             censored[k] |= below
         out[name] = values
     return out, censored
+
+
+def _with_points(texts: list[str]) -> list[str]:
+    """Numbers with decimal commas as numbers with points, where no other reading is possible.
+
+    ``1,234`` alone may be a thousand: a column is read so only if some number has another number
+    of digits behind its comma, and none has a point.
+    """
+    with_comma = [text for text in texts if COMMA.fullmatch(text)]
+    sure = any(len(text.split(",")[1]) != 3 for text in with_comma)
+    if not sure or any("." in text for text in texts):
+        return texts
+    return [text.replace(",", ".") if COMMA.fullmatch(text) else text for text in texts]

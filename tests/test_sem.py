@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -719,6 +720,37 @@ def test_report_table_and_diagram(fit, tmp_path):
     assert "Between person" in words
     assert "fw is measured by st1, st2, st3" in words
     assert "two-level structural equation model" in fit.methods()
+
+
+def test_table_for_a_paper_writes_parameters_as_the_model_does(fit):
+    text = str(ranef.table(fit))
+    for said in ("fw =~ st2 (a)", "fb =~ st3", "fb ~ w1 (c)", "st1 ~~ st1", "st1 ~ 1"):
+        assert said in text
+    assert ".l2" not in text
+    assert "Loading 3" in str(ranef.table(fit, labels={"fb=~st3.l2": "Loading 3"}))
+
+
+def test_diagram_of_long_names_tells_them_apart(rows):
+    names = {f"st{k}": f"Momentary perceived stress, item {k} (0-100)" for k in (1, 2, 3)}
+    items = " + ".join(f"`{n}`" for n in names.values())
+    fit = ranef.sem(f"`Stress of the moment as felt` =~ {items}", rows.rename(columns=names))
+    svg = fit.diagram()
+    for k in (1, 2, 3):
+        assert f">\N{HORIZONTAL ELLIPSIS}{k} (0-100)</text>" in svg
+        assert f"<title>{names[f'st{k}']}</title>" in svg
+    shown = re.findall(r"<text [^>]*>([^<]*)</text>", svg)
+    assert max(len(text) for text in shown) <= 16
+    assert "-0.00" not in svg.replace("\N{MINUS SIGN}", "-")
+
+
+def test_covariances_in_a_column_pass_beside_it(rows):
+    fit = ranef.sem(CFA.replace("na =~", "na =~ ") + "st1 ~~ na1\n", rows)
+    svg = fit.diagram()
+    path = re.search(
+        r'<path d="M([\d.]+) ([\d.]+) Q(-?[\d.]+) [\d.]+ ([\d.]+) [\d.]+" class="c"', svg
+    )
+    left, _, middle, right = map(float, path.groups())
+    assert middle < min(left, right)
 
 
 def test_label_of_a_variable_is_no_markup(rows):

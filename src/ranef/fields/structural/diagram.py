@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -16,10 +19,12 @@ __all__ = ["diagram_text", "drawn"]
 
 ITEM, ITEM_HEIGHT, LATENT, LATENT_HEIGHT = 84, 34, 120, 52
 GAP_X, GAP_Y, MARGIN, DROP = 130, 46, 30, 62
+SHORT, LEADING = 11, 11.5
+"""Letters that fit into a box at full size; distance of lines of smaller ones."""
 INK, MUTED, PAPER = "#1b1b1b", "#6a6a6a", "#ffffff"
 STYLE = (
     "text{font-family:system-ui,sans-serif;font-size:13px;fill:#1b1b1b}"
-    ".n{font-size:11px}.h{font-size:15px;font-weight:600}"
+    ".n{font-size:11px}.s{font-size:10px}.h{font-size:15px;font-weight:600}"
     ".o,.l{fill:#ffffff;stroke:#1b1b1b;stroke-width:1.3}"
     ".a{fill:none;stroke:#1b1b1b;stroke-width:1.1}.c{fill:none;stroke:#6a6a6a;stroke-width:1}"
     ".p{fill:none;stroke:#bbbbbb}"
@@ -36,6 +41,7 @@ class Node:
     y: float = 0.0
     item: bool = False
     dot: bool = False
+    column: int = 0
 
     @property
     def width(self) -> float:
@@ -160,12 +166,12 @@ def _placed(title: str, table: Any, rows: Sequence[tuple[Parameter, float]], g: 
             latent = n in names.latent
             height = LATENT_HEIGHT if latent else ITEM_HEIGHT
             nodes[n] = Node(n, latent, x + width / 2, y + height / 2,
-                            dot=not latent and n in higher)  # fmt: skip
+                            dot=not latent and n in higher, column=d)  # fmt: skip
             own = items.get(n, [])
             for k, item in enumerate(own):
                 at = x + width / 2 + (k - (len(own) - 1) / 2) * (ITEM + 10)
                 nodes[item] = Node(item, False, at, y + height + DROP + ITEM_HEIGHT / 2,
-                                   item=True, dot=item in higher)  # fmt: skip
+                                   item=True, dot=item in higher, column=d)  # fmt: skip
             y += height + (DROP + ITEM_HEIGHT if own else 0) + GAP_Y
         tallest = max(tallest, y)
         x += width + GAP_X
@@ -199,25 +205,70 @@ def _panel(panel: Panel, left: float, top: float) -> Markup:
         parts.append(element("text", panel.title, x=14, y=24, class_="h"))
     for row, value in panel.rows:
         parts += _edge(row, value, panel.nodes)
+    shown = _shown(panel.nodes.values())
     for node in panel.nodes.values():
-        parts += _shape(node)
+        parts.append(_shape(node, shown[node.name]))
     return element("g", *parts, transform=f"translate({left:.0f} {top:.0f})")
 
 
-def _shape(node: Node) -> list[Markup]:
+def _shape(node: Node, lines: Sequence[str]) -> Markup:
     if node.latent:
         shape = element("ellipse", cx=f"{node.x:.1f}", cy=f"{node.y:.1f}", rx=LATENT / 2,
                         ry=LATENT_HEIGHT / 2, class_="l")  # fmt: skip
     else:
         shape = element("rect", x=f"{node.x - ITEM / 2:.1f}", y=f"{node.y - ITEM_HEIGHT / 2:.1f}",
                         width=ITEM, height=ITEM_HEIGHT, class_="o")  # fmt: skip
-    name = node.name if len(node.name) <= 14 else node.name[:12] + ".."
-    label = element("text", name, x=f"{node.x:.1f}", y=f"{node.y + 4:.1f}", text_anchor="middle")
-    parts = [shape, label]
+    if len(lines) == 1 and len(lines[0]) <= SHORT:
+        names = [_line(lines[0], node.x, node.y + 4, {})]
+    else:
+        first = node.y + 4 - LEADING * (len(lines) - 1) / 2
+        names = [
+            _line(line, node.x, first + LEADING * k, {"class_": "s"})
+            for k, line in enumerate(lines)
+        ]
+    parts = [element("title", node.name), shape, *names]
     if node.dot:
         parts.append(element("circle", cx=f"{node.x:.1f}", cy=f"{node.y + ITEM_HEIGHT / 2:.1f}",
                              r=5, fill=INK))  # fmt: skip
-    return parts
+    return element("g", *parts)
+
+
+def _line(text: str, x: float, y: float, how: Mapping[str, str]) -> Markup:
+    return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor="middle", **how)
+
+
+def _shown(nodes: Iterable[Node]) -> dict[str, list[str]]:
+    """Lines of each name; long ones that would look alike keep what tells them apart."""
+    nodes = list(nodes)
+    found = {n.name: _wrapped(n.name, n.latent) for n in nodes}
+    counts = Counter(tuple(lines) for lines in found.values())
+    for node in nodes:
+        alike = [m.name for m in nodes if found[m.name] == found[node.name]]
+        if counts[tuple(found[node.name])] < 2 or len(alike) < 2:
+            continue
+        same = _shared(alike)
+        for name in alike:
+            rest = name[same:] or name[-3:]
+            width, rows = (16, 3) if node.latent else (14, 2)
+            head = textwrap.wrap(name, width)[: rows - 1]
+            found[name] = [*head, f"\N{HORIZONTAL ELLIPSIS}{rest}"[:width]]
+    return found
+
+
+def _shared(names: Sequence[str]) -> int:
+    """Letters with which all names begin."""
+    together = zip(*names, strict=False)
+    return sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, together))
+
+
+def _wrapped(name: str, latent: bool) -> list[str]:
+    if len(name) <= SHORT:
+        return [name]
+    width, rows = (16, 3) if latent else (14, 2)
+    lines = textwrap.wrap(name, width, break_on_hyphens=False) or [name]
+    if len(lines) > rows:
+        lines = [*lines[: rows - 1], lines[rows - 1][: width - 1] + "\N{HORIZONTAL ELLIPSIS}"]
+    return lines
 
 
 def _edge(row: Parameter, value: float, nodes: Mapping[str, Node]) -> list[Markup]:
@@ -225,12 +276,13 @@ def _edge(row: Parameter, value: float, nodes: Mapping[str, Node]) -> list[Marku
         return []
     if row.op == "~~" and (row.lhs == row.rhs or value == 0.0 or row.sample):
         return []
-    number = "" if np.isnan(value) else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    number = "" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}"
+    number = number.replace("-", "\N{MINUS SIGN}")
     a, b = nodes[row.lhs], nodes[row.rhs]
     if row.op == "~":
         a, b = b, a
     if row.op == "~~":
-        return _arc(a, b, number)
+        return _arc(a, b, number, nodes)
     if b.item and row.op == "=~":
         start, end = (a.x, a.y + a.height / 2), (b.x, b.y - b.height / 2)
         t = 0.62
@@ -263,16 +315,19 @@ def _between(a: Node, b: Node) -> tuple[tuple[float, float], tuple[float, float]
     return rim(a, dx, dy), rim(b, -dx, -dy)
 
 
-def _arc(a: Node, b: Node, number: str) -> list[Markup]:
+def _arc(a: Node, b: Node, number: str, nodes: Mapping[str, Node]) -> list[Markup]:
     """A covariance: a bow on the left of a column, below items, else above."""
-    if a.item and b.item:
+    if a.item and b.item and abs(a.y - b.y) < 1:
         low = max(a.y, b.y) + ITEM_HEIGHT / 2
         depth = 12 + 0.12 * abs(a.x - b.x)
         middle = ((a.x + b.x) / 2, low + depth)
         start, end = (a.x, a.y + ITEM_HEIGHT / 2), (b.x, b.y + ITEM_HEIGHT / 2)
-    elif abs(a.x - b.x) < 1:
-        side = min(a.x - a.width / 2, b.x - b.width / 2)
-        middle = (side - 40 - 0.08 * abs(a.y - b.y), (a.y + b.y) / 2)
+    elif a.column == b.column:
+        low, high = sorted((a.y, b.y))
+        beside = [n.x - n.width / 2 for n in nodes.values()
+                  if n.column == a.column and low <= n.y <= high]  # fmt: skip
+        far = (a.x + b.x - a.width / 2 - b.width / 2) / 2
+        middle = (2 * min(beside) - far - 30, (a.y + b.y) / 2)
         start, end = (a.x - a.width / 2, a.y), (b.x - b.width / 2, b.y)
     else:
         start, end = _between(a, b)

@@ -159,6 +159,17 @@ class StructuralDescription(ModelDescription):
                 start = k
         return tuple(found)
 
+    @property
+    def readable(self) -> dict[str, str]:
+        """Each free parameter as the model writes it; its level and group stand above it."""
+        found: dict[str, str] = {}
+        for row in self.estimate.model.table.rows:
+            if row.free >= 0 and row.name not in found:
+                between = " ~ 1" if row.op == "~1" else f" {row.op} {row.rhs}"
+                label = f" ({row.label})" if row.label else ""
+                found[row.name] = f"{row.lhs}{between}{label}"
+        return found
+
     def constants(self, intervals: Intervals | None = None, conf_level: float = 0.95) -> list[str]:
         return []
 

@@ -269,7 +269,7 @@ def table(
         for fit in fits.values()
     )
     _refuse_unknown_labels(names, fits)
-    names = {**_level_labels(fits, names), **names}
+    names = {**_readable(fits), **_level_labels(fits, names), **names}
     sheet = _sheet(fits, lines, shown, names, title, carried, level, df, style)
     made = ModelTable(fits, sheet, lines)
     if target is not None:
@@ -334,6 +334,14 @@ def _level_labels(fits: Mapping[str, Fit], labels: Mapping[str, str]) -> dict[st
         for term, (column, level) in _coded(fits).items()
         if column in labels or level in labels
     }
+
+
+def _readable(fits: Mapping[str, Fit]) -> dict[str, str]:
+    """Terms whose names are keys, as a reader writes them."""
+    found: dict[str, str] = {}
+    for fit in fits.values():
+        found |= getattr(fit.description, "readable", {})
+    return found
 
 
 def _terms(fit: Fit) -> set[str]:

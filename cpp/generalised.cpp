@@ -82,6 +82,8 @@ class GeneralisedProblem {
                 std::make_unique<Laplace>(f, *predictors_, *pattern, y.data(), e, w, integrated);
             if (nodes > 1) quadrature_ = std::make_unique<Quadrature>(*laplace_, nodes);
         });
+        for (size_t m = 0; m < columns_.size(); ++m)
+            if (predictors_->copied(static_cast<int>(m))) columns_[m].reset();
     }
 
     // Of a quadrature: what the log integral of each level of the coarsest factor counts.
@@ -553,7 +555,7 @@ class GeneralisedProblem {
         if (in.offset) need_finite(in.offset, n, "an offset");
         if (d.contains("unit")) in.unit = member<double>(entry(d, "unit"), "unit");
         need(in.unit > 0 && std::isfinite(in.unit), "the unit of a predictor must be above 0");
-        keep_.push_back(nb::cast(X));
+        columns_.push_back(nb::cast(X));
         return in;
     }
 
@@ -596,8 +598,9 @@ class GeneralisedProblem {
     }
 
     std::vector<nb::object> keep_;
-    std::vector<char> held_; // parameters that a search leaves alone; empty: none
-    Vector kept_;            // their values
+    std::vector<nb::object> columns_; // X by predictor, of those whose rows are not copied
+    std::vector<char> held_;          // parameters that a search leaves alone; empty: none
+    Vector kept_;                     // their values
     Turns turns_;
     std::optional<Standing> standing_;
     std::unique_ptr<Predictors> predictors_;

@@ -93,25 +93,23 @@ void Laplace::differentiate_beta(double* gradient) {
     std::vector<const double*> t;
     for (const Vector& v : t_) t.push_back(v.data());
     predictors_.respond(inner_, right, t.data());
-    criterion_.use(right);
-    criterion_.evaluate(phi_.data());
-    criterion_.score();
-    criterion_.use(inner_.response);
+    std::vector<Response> rhs;
+    rhs.push_back(std::move(right));
+    Solution found = std::move(criterion_.solutions(std::move(rhs)).front());
     Modes along;
     for (size_t f = 0; f < mode_.size(); ++f) {
         const int r = blocks().factors[f].r;
-        const Vector &v = criterion_.scores(static_cast<int>(f)), &s = score_[f];
+        const Vector &v = found.scores[f], &s = score_[f];
         Vector& G = extra_gradient_[f];
         std::fill(G.begin(), G.end(), 0.0);
         for (size_t l = 0; l < v.size(); l += r)
             for (int a = 0; a < r; ++a)
                 for (int e = 0; e < r; ++e)
                     G[a * r + e] -= (v[l + a] * s[l + e] + s[l + a] * v[l + e]) / 2;
-        along.push_back(criterion_.modes(static_cast<int>(f)));
+        along.push_back(std::move(found.modes[f]));
     }
     Vector along_beta(p_, 0.0);
-    for (size_t e = 0; e < integrated_.size(); ++e)
-        along_beta[integrated_[e]] = criterion_.beta()[e];
+    for (size_t e = 0; e < integrated_.size(); ++e) along_beta[integrated_[e]] = found.beta[e];
     // q_m = -2 f'_m - t_m + (W (Za + X a))_m
     const auto modes = pointers(along);
     std::vector<Vector> step(M_);

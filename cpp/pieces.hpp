@@ -7,7 +7,7 @@
 
 namespace ranef {
 
-constexpr double operations_at_once = 4e9; // of one call of BLAS: a fraction of a second
+constexpr double operations_at_once = 2e9; // of one call of BLAS: a fraction of a second
 constexpr int least_piece = 16;            // columns: fewer are not worth a call
 
 // Columns (rows, blocks) that go to one call, if each takes that many operations.

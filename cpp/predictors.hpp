@@ -93,6 +93,8 @@ class Predictors {
                bool offset = true) const;
     // What is one of a predictor: the size of a mean on the response's own scale.
     double unit(int m) const { return fixed_[m].unit; }
+    // Whether X_m is held in the order of the rows here: the user's is not read again.
+    bool copied(int m) const { return !fixed_[m].own.empty(); }
     // Whether a coefficient enters a predictor.
     bool enters(int coefficient, int m) const;
     // out[k] = Z_m b of the k-th random predictor.

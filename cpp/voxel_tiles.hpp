@@ -395,42 +395,43 @@ void fit_one(const double* X, std::size_t K, Tile& tile, Heterogeneity method, F
     fit_tile<P, Level>(X, K, tile, method, out);
 }
 
-template <class Work>
-void in_blocks(std::size_t N, int threads, Work&& work) {
-    const int blocks = static_cast<int>((N + block - 1) / block);
+// Calls work(first voxel, voxels, room for them, room for what is found) tile by tile.
+template <int P, class Work>
+void in_tiles(const Voxels& data, int threads, Work&& work) {
+    const int blocks = static_cast<int>((data.N + block - 1) / block);
     for_tasks(blocks, threads, [&](int i) {
-        const std::size_t first = static_cast<std::size_t>(i) * block;
-        work(first, std::min(N, first + block));
+        const std::size_t from = static_cast<std::size_t>(i) * block;
+        const std::size_t to = std::min(data.N, from + block);
+        Tile tile(data.K);
+        Fitted<P> found;
+        for (std::size_t v = from; v < to; v += L) {
+            Watch::poll();
+            work(v, static_cast<int>(std::min<std::size_t>(L, to - v)), tile, found);
+        }
     });
 }
 
 template <int P, bool Level>
 void fit_all(const Voxels& data, Heterogeneity method, const VoxelFits& out, int threads) {
     const std::size_t N = data.N;
-    in_blocks(N, threads, [&](std::size_t from, std::size_t to) {
-        Tile tile(data.K);
-        Fitted<P> found;
-        for (std::size_t v = from; v < to; v += L) {
-            Watch::poll();
-            const int count = static_cast<int>(std::min<std::size_t>(L, to - v));
-            load_any(data, nullptr, nullptr, v, count, tile);
-            fit_one<P, Level>(data.X, data.K, tile, method, found);
-            for (int l = 0; l < count; ++l) {
-                const std::size_t at = v + l;
-                const bool well = found.well[l];
-                int place = 0;
-                for (int a = 0; a < P; ++a) {
-                    out.beta[a * N + at] = well ? found.beta[a][l] : nothing;
-                    for (int b = a; b < P; ++b, ++place)
-                        out.bread[place * N + at] = well ? found.bread[a][b][l] : nothing;
-                }
-                out.tau2[at] = well ? found.tau2[l] : nothing;
-                out.scatter[at] = well ? found.scatter[l] : nothing;
-                out.q[at] = well ? found.q[l] : nothing;
-                out.typical[at] = well ? found.typical[l] : nothing;
-                out.maxima[at] = well ? found.maxima[l] : nothing;
-                out.n[at] = tile.n[l];
+    in_tiles<P>(data, threads, [&](std::size_t v, int count, Tile& tile, Fitted<P>& found) {
+        load_any(data, nullptr, nullptr, v, count, tile);
+        fit_one<P, Level>(data.X, data.K, tile, method, found);
+        for (int l = 0; l < count; ++l) {
+            const std::size_t at = v + l;
+            const bool well = found.well[l];
+            int place = 0;
+            for (int a = 0; a < P; ++a) {
+                out.beta[a * N + at] = well ? found.beta[a][l] : nothing;
+                for (int b = a; b < P; ++b, ++place)
+                    out.bread[place * N + at] = well ? found.bread[a][b][l] : nothing;
             }
+            out.tau2[at] = well ? found.tau2[l] : nothing;
+            out.scatter[at] = well ? found.scatter[l] : nothing;
+            out.q[at] = well ? found.q[l] : nothing;
+            out.typical[at] = well ? found.typical[l] : nothing;
+            out.maxima[at] = well ? found.maxima[l] : nothing;
+            out.n[at] = tile.n[l];
         }
     });
 }
@@ -472,23 +473,17 @@ void flip_all(const Voxels& data, const void* base, const double* contrast, int 
               const double* signs, std::size_t F, Heterogeneity method, Scaling scaling, double* t,
               int threads) {
     const std::size_t N = data.N;
-    in_blocks(N, threads, [&](std::size_t from, std::size_t to) {
-        Tile tile(data.K);
-        Fitted<P> found;
-        for (std::size_t v = from; v < to; v += L) {
+    in_tiles<P>(data, threads, [&](std::size_t v, int count, Tile& tile, Fitted<P>& found) {
+        for (std::size_t f = 0; f < F; ++f) {
             Watch::poll();
-            const int count = static_cast<int>(std::min<std::size_t>(L, to - v));
-            for (std::size_t f = 0; f < F; ++f) {
-                Watch::poll();
-                load_any(data, base, signs + f * data.K, v, count, tile);
-                fit_one<P, Level>(data.X, data.K, tile, method, found);
-                for (int l = 0; l < count; ++l) {
-                    double scale = 1;
-                    if (scaling == Scaling::knapp_hartung) scale = found.scatter[l];
-                    if (scaling == Scaling::conservative) scale = std::max(1.0, found.scatter[l]);
-                    t[f * N + v + l] =
-                        found.well[l] ? statistic<P>(found, l, contrast, r, scale) : nothing;
-                }
+            load_any(data, base, signs + f * data.K, v, count, tile);
+            fit_one<P, Level>(data.X, data.K, tile, method, found);
+            for (int l = 0; l < count; ++l) {
+                double scale = 1;
+                if (scaling == Scaling::knapp_hartung) scale = found.scatter[l];
+                if (scaling == Scaling::conservative) scale = std::max(1.0, found.scatter[l]);
+                t[f * N + v + l] =
+                    found.well[l] ? statistic<P>(found, l, contrast, r, scale) : nothing;
             }
         }
     });

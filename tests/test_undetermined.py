@@ -10,14 +10,17 @@ of a variance.
 from __future__ import annotations
 
 import math
+import tracemalloc
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
 import ranef
+from ranef.design.determinacy import null_space
 from ranef.errors import ModelError, RankWarning
 
 UNDETERMINED = pytest.mark.filterwarnings("ignore:The data do not determine")
@@ -362,3 +365,14 @@ def test_an_intercept_beside_a_structure_that_contains_it(call, options, structu
             assert fit.tidy("variance")["estimate"].isna().any()
         elif not contained:
             assert not flat, (seed, theta)
+
+
+def test_the_null_space_of_many_rows_takes_no_square_of_them():
+    M = np.random.default_rng(0).normal(size=(20_000, 3))
+    M = np.column_stack([M, M[:, 0] - 2 * M[:, 1]])
+    tracemalloc.start()
+    N = null_space(M)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10 * M.nbytes
+    assert_allclose(N, [np.array([1, -2, 0, -1]) / np.sqrt(6) * np.sign(N[0, 0])], atol=1e-12)

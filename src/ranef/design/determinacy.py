@@ -102,7 +102,9 @@ def image(
 
 def null_space(M: Floats) -> Floats:
     """Orthonormal rows (d, c) that M (m, c) takes to zero."""
-    _, s, Vt = np.linalg.svd(M, full_matrices=True)
+    # of many rows the triangle says the same; their orthogonal matrix is (m, m)
+    few = np.asarray(np.linalg.qr(M, mode="r")) if len(M) > M.shape[1] else M
+    _, s, Vt = np.linalg.svd(few, full_matrices=True)
     values = np.zeros(M.shape[1])
     values[: len(s)] = s
     return np.asarray(Vt[values <= DEPENDENT * max(float(values.max(initial=0.0)), 1.0)])

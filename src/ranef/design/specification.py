@@ -112,3 +112,8 @@ class Specification:
     def systems(self) -> int:
         """Linear systems that the core holds at once."""
         return 1
+
+    @property
+    def bytes_a_row(self) -> tuple[int, int, int]:
+        """Bytes held of a row by the core: the response, twice; it reads columns in place."""
+        return 16 + 4 * (self.weights is not None), 0, 0

@@ -264,7 +264,9 @@ class _Builder:
             names: tuple[str, ...] = (INTERCEPT,)
         else:
             kept = [k for k, c in enumerate(spec.names) if keep_intercept or c != INTERCEPT]
-            X, offset = spec.X[:, kept], spec.offset
+            every = len(kept) == len(spec.names)
+            X = spec.X if every else np.ascontiguousarray(spec.X[:, kept])
+            offset = spec.offset
             names = tuple(spec.names[k] for k in kept)
         own = self.take(X.shape[1])
         terms = () if spec is None else self._add_terms(spec, name, number)
@@ -391,6 +393,8 @@ def _least_squares(X: Floats, target: Floats) -> Floats:
     size = np.abs(X).max(axis=0)
     # columns of unlike sizes would look dependent; of like sizes they stay as they are
     unlike = (size > 0) & (size.max() > 1e8 * size[size > 0].min(initial=np.inf))
+    if not unlike.any():
+        return np.asarray(np.linalg.lstsq(X, target, rcond=None)[0], dtype=np.float64)
     size = np.where(unlike, size, 1.0)
     return np.asarray(np.linalg.lstsq(X / size, target, rcond=None)[0] / size, dtype=np.float64)
 

@@ -36,8 +36,18 @@ MOST_BESIDE = 2_500_000
 SPARSE_FLOP, SPARSE_VALUE, DENSE_VALUE = 2.5, 40.0, 8.0
 """Costs, in operations of a large product: of an operation among supernodes, and of touching a
 value of a sparse and of a dense tail. Measured."""
-SQUARES_OF_FIXED = 45
-"""Matrices of fixed by fixed effects that are held at once: sums by parts of the rows, measured."""
+SQUARES_OF_FIXED, SQUARES_OF_CATEGORIES = 26, 10
+"""Matrices of fixed by fixed effects that are held at once, beside those of the parts, and more
+where the rows are held without their zeros: measured."""
+MOST_PARTS, LEVELS_OF_A_PART, MOST_SUMMED = 64, 128, 8e6
+"""Of sums over levels: as `choose_chunks` of the core has them."""
+CODES, PLACES = 4, 8
+"""Bytes of a row's level, and of where it stands in cross-products that are refilled."""
+BLAS_ROOM = 6_000_000
+"""Bytes that BLAS and LAPACK take for themselves: measured."""
+SPARSE_VALUES, SPARSE_ROOM = 3.0, 1.5
+"""Matrices on the pattern of a sparse tail that each system holds (cross-products, factor and
+inverse), and the room in which the inverse is worked out, in such matrices: measured."""
 ITERATIVE_COLUMNS, ITERATIVE_STEPS = 40, 40
 """Right-hand sides of an iterative evaluation, and steps of conjugate gradients of each."""
 
@@ -54,6 +64,13 @@ class Grouped(Protocol):
     @property
     def systems(self) -> int:
         """Linear systems that the core holds of it at once."""
+        ...
+
+    @property
+    def bytes_a_row(self) -> tuple[int, int, int]:
+        """Bytes of a row: held beside those of its random terms, of each of their columns, and
+        while the rows are brought to the core.
+        """
         ...
 
 
@@ -172,16 +189,34 @@ def choose_layout(spec: Grouped, path: str | None = None) -> tuple[tuple[Block, 
 
 
 def _with_rows(spec: Grouped, blocks: tuple[Block, ...], layout: Layout) -> Layout:
-    """Add the core's own copies of the rows, and the squares of the fixed effects.
-
-    Cross-products of the fixed effects are summed by parts of the rows, each in a place of its own.
-    """
+    """Add what is held of the rows, the squares of the fixed effects, and the room of BLAS."""
     if not blocks:
         return layout
     n, p = len(blocks[0].factor.codes), spec.p
-    each = 3 * sum(block.size for block in blocks) + 4 * len(blocks) + 8
-    held = 8.0 * n * each + 8.0 * SQUARES_OF_FIXED * p * p
+    row, column, before = spec.bytes_a_row
+    row += column * sum(block.size for block in blocks)
+    row += (CODES + (PLACES if column else 0)) * len(blocks)
+    square = 8.0 * p * p
+    held = max(n * row + _squares_of_fixed(spec, blocks, layout) * square, n * before)
+    if layout.order > _core.small_order:
+        held += BLAS_ROOM
     return replace(layout, bytes=layout.bytes + int(held))
+
+
+def _squares_of_fixed(spec: Grouped, blocks: tuple[Block, ...], layout: Layout) -> int:
+    """Matrices of fixed by fixed effects that are held at once.
+
+    Cross-products are summed by parts of the levels that are eliminated first, each in a place of
+    its own.
+    """
+    few = SQUARES_OF_FIXED
+    if getattr(spec, "compressed", None) is not None:
+        few += SQUARES_OF_CATEGORIES
+    if not layout.chain:
+        return few
+    levels = blocks[layout.chain[0]].factor.n_levels
+    parts = min(MOST_PARTS, 1 + levels // LEVELS_OF_A_PART, int(MOST_SUMMED / (spec.p + 1) ** 2))
+    return few + max(parts, 1)
 
 
 def cheapest_path(spec: Grouped) -> str:
@@ -271,7 +306,8 @@ def _tail_layout(spec: Grouped, blocks: tuple[Block, ...], leader: int | None) -
     doubles *= spec.systems
     kernels = [blocks[i].factor.n_levels for i in tail if blocks[i].kernel]
     # each kernel's factor once, and a copy of the inverse while kernels are taken out of it
-    doubles += sum(q * q for q in kernels) + (order * order if kernels else _beside(order))
+    doubles += sum(q * q for q in kernels)
+    doubles += order * order if kernels else _beside(order) * spec.systems
     chain = () if leader is None else (leader,)
     flops += DENSE_VALUE * order * order
     return Layout("crossed", chain, tail, order, flops, 8 * doubles)
@@ -297,11 +333,13 @@ def _sparse_layout(spec: Grouped, blocks: tuple[Block, ...], dense: Layout) -> L
     columns = dense.order - p
     order = float(dense.order)
     leader_flops = dense.flops - order**3
-    leader_bytes = dense.bytes - 16 * spec.systems * dense.order**2 - 8 * _beside(dense.order)
+    squares = 2 * dense.order**2 + _beside(dense.order)
+    leader_bytes = dense.bytes - 8 * spec.systems * squares
     border = columns * (2.0 * p * p + p * fill / max(columns, 1))
     flops = leader_flops + SPARSE_FLOP * 3 * factorisation + border + SPARSE_VALUE * fill
-    # factor, inverse and Schur complement; the places of the leader's pairs
-    held = 24 * spec.systems * (fill + columns * p) + 4 * pairs
+    values = fill + columns * p
+    # the places of the leader's pairs
+    held = 8 * (SPARSE_VALUES * spec.systems + SPARSE_ROOM) * values + 4 * pairs
     return Layout(
         "sparse", dense.chain, dense.tail, dense.order, flops, int(leader_bytes + held), float(fill)
     )

@@ -124,3 +124,16 @@ class GeneralisedDesign:
     def systems(self) -> int:
         """Linear systems that the core holds at once: of the modes, and of all coefficients too."""
         return 2
+
+    @property
+    def bytes_a_row(self) -> tuple[int, int, int]:
+        """Bytes of a row in core and search: of predictors, their derivatives and weights.
+
+        Columns of X are copied twice while they are brought to the core, once later.
+        """
+        M, A = len(self.predictors), len(self.random)
+        columns = sum(max(own.X.shape[1] - 1, 0) for own in self.predictors)
+        given = sum(values is not None for values in (self.extra, self.weights))
+        pairs = A * (A + 1) // 2 + M * (M + 1) // 2 + A
+        work = 48 + 64 * M + 8 * pairs + 16 * given + 8 * columns
+        return work, 8, 72 + 16 * (columns + M)

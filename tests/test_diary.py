@@ -522,3 +522,26 @@ def test_predictors_that_do_not_vary_within_are_refused_by_name():
         ranef.diary(rows, "mood", "stress", person="person", time=None)
     parts = ranef.decompose(rows, ["age"], "person")
     assert np.all(np.asarray(parts["age_within"]) == 0.0)
+
+
+def test_unanswered_prompts_and_copies_are_no_repeats(table):
+    """Prompts without an answer are alike in every column, and copies are left out already."""
+    whole = pd.concat([table, table[table.mood.notna()].iloc[[0, 5, 9]]], ignore_index=True)
+    found = ranef.diary(whole, "mood", "stress", person="id", time="answered")
+    assert "left out as copies" in " ".join(found.sentences())
+    assert not any("in the table twice" in concern.text for concern in found.concerns)
+
+
+def test_one_person_is_refused_by_name(table):
+    with pytest.raises(ModelError, match="compares persons, and id is one alone"):
+        ranef.diary(table[table["id"] == "P03"], "mood", "stress", **COLUMNS)
+
+
+@pytest.mark.parametrize(("unit", "size"), [("seconds", 10**3), ("milliseconds", 1)])
+def test_numbers_that_count_from_1970_are_pointed_out(table, unit, size):
+    answered = table[table.mood.notna()]
+    counted = answered.answered.astype("datetime64[ms]").astype("int64") / size
+    counted = answered.assign(answered=counted)
+    with pytest.warns(DataWarning) as told:
+        ranef.diary(counted, "mood", "stress", person="id", time="answered", day="day")
+    assert any(f"looks like {unit} since 1970" in str(one.message) for one in told)

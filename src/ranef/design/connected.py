@@ -23,6 +23,9 @@ def connected_rows(codes: Sequence[NDArray[np.integer]]) -> NDArray[np.intp]:
     >>> connected_rows([np.array([0, 0, 1, 2]), np.array([0, 1, 1, -1])])
     array([0, 0, 0, 1])
     """
+    coarse = min(codes, key=lambda own: int(own.max(initial=-1)))
+    if all(_is_nested(own, coarse) for own in codes):
+        return np.asarray(np.unique(coarse, return_inverse=True)[1].reshape(-1), dtype=np.intp)
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -37,3 +40,12 @@ def connected_rows(codes: Sequence[NDArray[np.integer]]) -> NDArray[np.intp]:
     graph = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(first + n,) * 2)
     _, labels = connected_components(graph, directed=False)
     return np.unique(labels[first:], return_inverse=True)[1].reshape(-1).astype(np.intp)
+
+
+def _is_nested(codes: NDArray[np.integer], coarse: NDArray[np.integer]) -> bool:
+    """Whether each level stands in one coarse level, and no row lacks either."""
+    if min(int(codes.min(initial=0)), int(coarse.min(initial=0))) < 0:
+        return False
+    owner = np.zeros(int(codes.max(initial=0)) + 1, dtype=np.intp)
+    owner[codes] = coarse
+    return bool(np.array_equal(owner[codes], coarse))

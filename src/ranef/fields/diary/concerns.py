@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Concern", "concerns"]
 
+EPOCH = (946_684_800.0, 2_524_608_000.0)
+"""Seconds since 1970 of the years 2000 and 2050."""
 FEW = 10
 UNRELIABLE = 0.7
 BOTH = 0.05
@@ -27,7 +29,7 @@ class Concern:
 
     Attributes
     ----------
-    about : {"few prompts", "raw predictor", "nights", "Nickell", "compliance", "columns"}
+    about : {"few prompts", "raw predictor", "epochs", "nights", "Nickell", "compliance", "columns"}
     text : str
     """
 
@@ -47,6 +49,7 @@ def concerns(
         for about, text in (
             *_few_prompts(occasions, roles, reliability),
             *_raw_predictors(occasions, roles),
+            *_epochs(occasions, roles),
             *_nights(occasions, roles),
             *_nickell(occasions, roles, lagged),
             *_schedule(occasions),
@@ -96,6 +99,20 @@ def _raw_predictors(occasions: Occasions, roles: Roles) -> Iterator[tuple[str, s
                 f"{name} is not centred and varies within persons and between them "
                 f"({100 * icc:.0f}% between): its one coefficient mixes two effects. Name it "
                 "among the predictors to estimate both.",
+            )
+
+
+def _epochs(occasions: Occasions, roles: Roles) -> Iterator[tuple[str, str]]:
+    """Numbers that count from 1970, of the years 2000 to 2050."""
+    if occasions.clock.is_clock:
+        return
+    times = occasions.clock.time[np.isfinite(occasions.clock.time)]
+    for unit, code, size in (("seconds", "s", 1.0), ("milliseconds", "ms", 1e3)):
+        if len(times) and EPOCH[0] * size < times.min() and times.max() < EPOCH[1] * size:
+            yield (
+                "epochs",
+                f"{roles.time} looks like {unit} since 1970 and is taken as plain numbers, without "
+                f"days, hours and nights: use pandas.to_datetime(x, unit='{code}').",
             )
 
 

@@ -524,8 +524,8 @@ def diary(
     Warns
     -----
     ranef.errors.DataWarning
-        What an expert would warn of: few prompts, a raw covariate that mixes two effects, nights
-        crossed. All of it stands in ``concerns`` too.
+        What an expert would warn of: few prompts, a raw covariate that mixes two effects, times
+        that are counts from 1970, nights crossed. All of it stands in ``concerns`` too.
     ranef.errors.FormulaWarning
         A lagged outcome (Nickell bias).
 
@@ -553,6 +553,11 @@ def diary(
     by_day, varying = arguments.flag("by_day", by_day), arguments.flag("slopes", slopes)
     lagged, level = arguments.flag("lagged", lagged), arguments.conf_level(conf_level)
     occasions = read_occasions(table, roles)
+    if occasions.n_persons == 1:
+        raise ModelError(
+            f"diary() compares persons, and {person} is one alone: what a single series remembers "
+            f"says lmm('{outcome} ~ {roles.predictors[0]}', residual='ou({time} | {person})')"
+        )
     formula = formula_of(occasions, roles, by_day=by_day, slopes=varying, lagged=lagged)
     fit, choice = residual_.fitted(formula, residual_.check(residual))
     variances = {name: levels_of(name, formula, occasions) for name in (outcome, *roles.predictors)}
@@ -561,15 +566,26 @@ def diary(
     }
     found = concerns(occasions, roles, lagged, reliable)
     used = (outcome, *roles.predictors, person, time)
-    of_columns = of_table(table.snapshot(dict.fromkeys(used)), (outcome,), None)
+    of_columns = of_table(table.snapshot(dict.fromkeys(used)), (outcome,), _answered(table, roles))
     found = (*found, *(Concern("columns", text) for text in of_columns))
     for concern in found:
-        if concern.about in ("few prompts", "raw predictor", "nights"):
+        if concern.about in ("few prompts", "raw predictor", "epochs", "nights"):
             warn(concern.text, DataWarning)
     title = f"Diary of {outcome} on {', '.join(roles.predictors)}"
     return Diary(
         fit, formula, choice, occasions, roles, variances, found, level, title, table.library
     )
+
+
+def _answered(table: Table, roles: Roles) -> NDArray[np.bool_]:
+    """Rows (N,) with an answer and a time, one of each person and time."""
+    rows = ~table.missing(roles.outcome) & ~table.missing(roles.time)
+    person, time = table.codes(roles.person)[0], table.codes(roles.time)[0]
+    places = np.flatnonzero(rows)
+    _, first = np.unique(np.column_stack([person, time])[places], axis=0, return_index=True)
+    out = np.zeros(len(rows), dtype=np.bool_)
+    out[places[first]] = True
+    return out
 
 
 def _table(data: Any) -> Table:

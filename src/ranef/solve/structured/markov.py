@@ -12,13 +12,14 @@ through K'RK', by K = W'W: W is bidiagonal. (Pinheiro & Bates 2000, section 5.3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance.between_rows import RowCorrelation
 
-__all__ = ["Steps", "steps_of"]
+__all__ = ["Gaps", "Steps", "gaps_of", "steps_of"]
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +55,7 @@ class Steps:
     first: Floats
     second: Floats
 
-    @property
+    @cached_property
     def left(self) -> Floats:
         """1 - rho^2."""
         return (1.0 - self.rho) * (1.0 + self.rho)
@@ -119,21 +120,41 @@ def _band(own: Floats, off: Floats, before: Floats, ones: bool = False) -> _Band
     return _Band(diagonal, off)
 
 
-def steps_of(correlation: RowCorrelation, rho: Floats, where: Floats) -> Steps:
-    """Correlations of successive rows that stand at `where`, (g, n, 1), in order of time.
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """Distances of successive rows of groups, of which few differ.
+
+    Attributes
+    ----------
+    distinct : (d,) float64 array
+    which : (g, n - 1) int array
+        Which of them each step has.
+    """
+
+    distinct: Floats
+    which: NDArray[np.intp]
+
+
+def gaps_of(where: Floats) -> Gaps:
+    """Distances of rows that stand at `where`, (g, n), in order of time."""
+    gaps = np.abs(np.diff(where, axis=1))
+    distinct, which = np.unique(gaps, return_inverse=True)
+    return Gaps(distinct, which.reshape(gaps.shape))
+
+
+def steps_of(correlation: RowCorrelation, rho: Floats, gaps: Gaps) -> Steps:
+    """Correlations of successive rows.
 
     Raises
     ------
     LinAlgError
         Where a row is determined by the one before.
     """
-    g, n = where.shape[:2]
-    pairs = np.concatenate([where[:, :-1], where[:, 1:]], axis=2).reshape(g * (n - 1), 2, 1)
+    pairs = np.zeros((len(gaps.distinct), 2, 1))
+    pairs[:, 1, 0] = gaps.distinct
     jet = correlation.at(rho, pairs, True)
-    value, first, second = (
-        each[:, 0, 1].reshape(g, n - 1) for each in (jet.value, jet.first[0], jet.second[0, 0])
-    )
-    found = Steps(value, first, second)
-    if not np.all(found.left > DEPENDENT):
+    each = jet.value[:, 0, 1], jet.first[0, :, 0, 1], jet.second[0, 0][:, 0, 1]
+    if not np.all((1.0 - each[0]) * (1.0 + each[0]) > DEPENDENT):
         raise np.linalg.LinAlgError("a residual is determined by the one before")
-    return found
+    value, first, second = (one[gaps.which] for one in each)
+    return Steps(value, first, second)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from ranef.errors import ModelError
 from ranef.solve.resources import available_memory
 from ranef.solve.structured.design import CELLS, Batch, Chunk
-from ranef.solve.structured.markov import Steps, steps_of
+from ranef.solve.structured.markov import Gaps, Steps, gaps_of, steps_of
 from ranef.solve.structured.rows import GroupJet, RowCovariance
 
 __all__ = [
@@ -106,6 +107,10 @@ class RandomCovariance:
     first: Floats
     second: dict[tuple[int, int], Floats]
 
+
+_gaps: WeakKeyDictionary[Batch, Gaps] = WeakKeyDictionary()
+_last_steps: WeakKeyDictionary[Batch, tuple[Floats, Steps]] = WeakKeyDictionary()
+"""Of the last theta, which one evaluation asks for several times."""
 
 Bend = NDArray[np.float64]
 """Weights (k, k): R + sum_ij w_ij R_ij in the place of R."""
@@ -258,10 +263,17 @@ def batch_steps(
     rows: RowCovariance, theta: Floats, chunk: Chunk, batch: Batch
 ) -> tuple[Steps, int]:
     """Correlations of successive rows of a batch in order, and whose parameter they have."""
-    cut, part = rows.slices[batch.by][0], rows.term.parts[0]
-    where = np.asarray(part.where[chunk.rows[batch.rows]], dtype=np.float64)
-    where = where.reshape(*batch.rows.shape, 1)
-    return steps_of(rows.correlations[batch.by][0], theta[cut], where), cut.start
+    cut, own = rows.slices[batch.by][0], theta[rows.slices[batch.by][0]]
+    known = _last_steps.get(batch)
+    if known is not None and np.array_equal(known[0], own):
+        return known[1], cut.start
+    gaps = _gaps.get(batch)
+    if gaps is None:
+        where = np.asarray(rows.term.parts[0].where[chunk.rows[batch.rows]], dtype=np.float64)
+        gaps = _gaps[batch] = gaps_of(where.reshape(batch.rows.shape))
+    steps = steps_of(rows.correlations[batch.by][0], own, gaps)
+    _last_steps[batch] = own.copy(), steps
+    return steps, cut.start
 
 
 def _add_in_order(

@@ -89,7 +89,7 @@ class StructuredPoint:
         """Whether the Hessian is."""
         return self.second is not None
 
-    @property
+    @cached_property
     def b(self) -> Floats:
         """[-beta, 1]."""
         return np.append(-self.beta, 1.0)
@@ -274,7 +274,7 @@ class StructuredProblem:
                 for j in range(i, len(own)):
                     if np.any(twice[i, j]):
                         out = np.zeros_like(found.psi)
-                        out[cut, cut] = np.kron(across, twice[i, j])
+                        out[cut, cut] = _blocks(across, twice[i, j])
                         found.second[place + i, place + j] = out
             place += len(own)
         return found
@@ -302,9 +302,9 @@ class StructuredProblem:
         psi, first = np.zeros((q, q)), np.zeros((sum(len(d) for d in slopes), q, q))
         i = 0
         for own, own_slopes, (across, cut) in zip(psis, slopes, places, strict=True):
-            psi[cut, cut] = np.kron(across, own)
+            psi[cut, cut] = _blocks(across, own)
             for d in own_slopes:
-                first[i, cut, cut] = np.kron(across, d)
+                first[i, cut, cut] = _blocks(across, d)
                 i += 1
         return RandomCovariance(psi, first, {})
 
@@ -556,6 +556,11 @@ class StructuredProblem:
     def covariance(self, at: StructuredPoint) -> Floats:
         """C = (X'H^-1X)^-1 on the user's scale of X."""
         return np.asarray(self.fixed.transform @ at.C @ self.fixed.transform.T)
+
+
+def _blocks(across: Floats, own: Floats) -> Floats:
+    """The Kronecker product, of one level without its cost."""
+    return np.asarray(own * across[0, 0] if across.size == 1 else np.kron(across, own))
 
 
 def _crossed(CF: Floats) -> Floats:

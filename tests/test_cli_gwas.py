@@ -146,3 +146,15 @@ def test_files_that_are_not_there(study, tmp_path, capsys):
     assert main(["gwas", "scan", "trait ~ 1", "--bfile", str(tmp_path / "none")]) == 3
     assert main(["gwas", "scan", "y ~ 1", "--bfile", study, "--pheno", "no.tsv"]) == 3
     assert "no.tsv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--threads", "2"], "--n-jobs"), (["--grm-sparse", "g"], "--relationship takes the matrix"),
+     (["-k", "k.txt"], "--relationship takes the matrix"), (["-lmm", "4"], "in one pass"),
+     (["--phenoColList=y"], "named in the formula"), (["--bt"], "--family binomial"),
+     (["--mind", "0.1"], "--keep or --remove"), (["--bsize", "1000"], "--block")],
+)  # fmt: skip
+def test_options_of_other_programs_are_explained(words, said, capsys):
+    assert main(["gwas", "scan", "y ~ 1", "--bfile", "b", "--out", "o", *words]) == 2
+    assert said in capsys.readouterr().err

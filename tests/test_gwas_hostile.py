@@ -418,5 +418,10 @@ def test_a_chromosome_by_its_number(tmp_path):
     for given in (2, np.int64(2), [2], "2", ["2"]):
         found = gwas.scan("phenotype ~ 1", prefix, relationship=None, chromosomes=given).tidy()
         assert set(found.loc[found["status"] != "excluded", "chromosome"]) == {"2"}
+    for given in ("1,2", "1-22", ["1", "2-9"], "2, 1"):
+        found = gwas.scan("phenotype ~ 1", prefix, relationship=None, chromosomes=given).tidy()
+        assert "excluded" not in set(found["status"])
+    with pytest.raises(DataError, match="no variant is on chromosome '3-4'"):
+        gwas.scan("phenotype ~ 1", prefix, relationship=None, chromosomes="1,3-4")
     with pytest.raises(DataError, match="no variant is on chromosome '7'"):
         gwas.scan("phenotype ~ 1", prefix, relationship=None, chromosomes=7)

@@ -74,6 +74,12 @@ class _Parser(argparse.ArgumentParser):
     def _refuse(self, words: Sequence[str], extras: Sequence[str]) -> NoReturn:
         """End with what is wrong with the arguments that are left over."""
         command = words[0]
+        said = next((verb.elsewhere for verb in VERBS if verb.name == command), {})
+        for word in extras:
+            option = word.partition("=")[0]
+            if option.startswith("-") and option.lstrip("-").lower() in said:
+                known_as = said[option.lstrip("-").lower()]
+                self.error(f"ranef {command} has no option {option}: {known_as}")
         flags = [word.partition("=")[0] for word in extras if word.startswith("--")]
         if flags:
             known = sorted(set(_options(self, command)))

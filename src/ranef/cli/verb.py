@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -40,6 +40,9 @@ class Verb:
         Does the work with the arguments.
     first_steps : tuple of str
         Its examples in ``ranef --help``.
+    elsewhere : mapping of str to str
+        Options of other programs, without their dashes and in small letters, and what is said to
+        whoever types one.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Verb:
     add_arguments: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], Code]
     first_steps: tuple[str, ...] = ()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
 
 def code_of(*fits: Any) -> Code:

@@ -222,7 +222,10 @@ def _add_filters(group: _ArgumentGroup) -> None:
     for name, what in lists.items():
         group.add_argument(f"--{name}", metavar="FILE", help=f"{what}, one a line")
     group.add_argument(
-        "--chr", metavar="NAME", help="a chromosome; may be given several times", **options.SEVERAL
+        "--chr",
+        metavar="NAME",
+        help='a chromosome, "1,3" or "1-22"; may be given several times',
+        **options.SEVERAL,
     )
 
 
@@ -569,6 +572,41 @@ TASKS: dict[str, tuple[str, Any, Any]] = {
     "simulate": ("simulate families, structure and a trait", _add_simulate, _simulate),
 }
 
+IN_FORMULA = 'traits and covariates are columns, named in the formula: "height ~ age + sex"'
+MATRIX = "--relationship takes the matrix (its file or prefix; ranef gwas grm makes one)"
+TESTS = "scan gives Wald, likelihood ratio and score tests in one pass"
+ELSEWHERE = {
+    **dict.fromkeys(("pheno-name", "phenocol", "phenocollist", "mpheno", "covar-name", "covarcol",
+                     "covarcollist", "n", "qcovarcollist"), IN_FORMULA),
+    **dict.fromkeys(("kinship", "k", "grm", "grm-gz", "grm-bin", "grm-sparse", "rel", "d", "u"),
+                    MATRIX),
+    **dict.fromkeys(("glm", "linear", "assoc", "lmm", "mlma", "fastgwa-mlm", "lm"), TESTS),
+    **dict.fromkeys(("logistic", "bt", "fastgwa-mlm-binary", "binary"),
+                    "--family binomial is that of cases and controls"),
+    **dict.fromkeys(("firth", "spa", "approx"),
+                    "with --family binomial saddlepoint tails and Firth's estimates are the rule"),
+    **dict.fromkeys(("phenofile", "p"), "--pheno names the file of phenotypes"),
+    **dict.fromkeys(("covarfile", "qcovar", "c"), "--covar names a second table, of covariates"),
+    **dict.fromkeys(("threads", "thread-num", "nthreads", "t"), "--n-jobs sets the threads"),
+    **dict.fromkeys(("bed", "b"), "--bfile takes the prefix of .bed, .bim and .fam"),
+    **dict.fromkeys(("snps", "snp"), "--extract takes a file with names of variants"),
+    **dict.fromkeys(("mlma-loco", "loco"), "scan does so if no --relationship is named"),
+    "qt": "traits are quantitative without --family",
+    "step": "--relationship two-step takes both steps in one run",
+    "bsize": "--block is the number of variants that are read at a time",
+    "gk": "ranef gwas grm --kind centred (-gk 1) or standardised (-gk 2) makes the matrix",
+    "make-grm": "ranef gwas grm --format gcta makes the matrix",
+    "make-rel": "ranef gwas grm --format plink2 makes the matrix",
+    "miss": "--geno is the most that a variant may have missing",
+    "mind": "samples are left out by --keep or --remove",
+    "bfile-list": "one file of genotypes is read; merge them first",
+    "set-list": "ranef gwas sets takes sets of variants",
+    "gxe": "--interaction names the column of the environment",
+    "condition": "--given names variants that enter as covariates",
+    "condition-list": "--given names variants that enter as covariates",
+}  # fmt: skip
+"""Options of PLINK, GEMMA, GCTA, REGENIE and SAIGE."""
+
 VERB = Verb(
     name="gwas",
     help="genome-wide association with a relationship matrix: scan, sets, grm ...",
@@ -576,6 +614,7 @@ VERB = Verb(
     epilog=EPILOG,
     add_arguments=add_arguments,
     run=run_task,
+    elsewhere=ELSEWHERE,
     first_steps=(
         'ranef gwas scan "height ~ age" --bfile cohort --pheno people.tsv --out h.tsv.gz',
     ),

@@ -156,6 +156,7 @@ def scan(
     extract, exclude : sequence of str or path, optional
         Variants by name.
     chromosomes : str or sequence of str, optional
+        Names, ``"1,3"`` or ``"1-22"``.
     na : sequence of str
         Marks of missing values, of cells in files and of the traits of any table.
     precision : {"mixed", "double"}
@@ -336,11 +337,28 @@ def _marks(na: Any) -> tuple[str, ...]:
     return tuple(na)
 
 
+def _chromosomes(text: str, known: Sequence[str]) -> list[str]:
+    """Names in a text as PLINK takes it: one, several between commas, numbers from one to another.
+
+    A range names those of its numbers that there are, or the text where there are none.
+    """
+    if text in known:
+        return [text]
+    if "," in text:
+        return [name for part in text.split(",") for name in _chromosomes(part.strip(), known)]
+    low, dash, high = text.partition("-")
+    if dash and low.isdecimal() and high.isdecimal():
+        own = [n for n in known if n.isdecimal() and int(low) <= int(n) <= int(high)]
+        return own or [text]
+    return [text]
+
+
 def _wanted(variants: Variants, extract: Any, exclude: Any, chromosomes: Any) -> NDArray[np.bool_]:
     wanted = np.ones(len(variants), dtype=bool)
     if chromosomes is not None:
         many = hasattr(chromosomes, "__iter__") and not isinstance(chromosomes, str)
-        names = [level_text(c) for c in (chromosomes if many else [chromosomes])]
+        given = [level_text(c) for c in (chromosomes if many else [chromosomes])]
+        names = [name for one in given for name in _chromosomes(one, variants.chromosomes)]
         unknown = [name for name in names if name not in variants.chromosomes]
         if unknown:
             raise DataError(

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import ranef
 from ranef import _core
+from ranef.derivatives.second_order import curvature
 from ranef.errors import ModelError
 from ranef.solve import assembly, iterative
 
@@ -177,3 +178,43 @@ def test_files_keep_the_errors(tmp_path):
     again = ranef.load(tmp_path / "fit.ranef")
     assert str(again) == str(fit)
     assert again.optimum.monte_carlo.loglik_error == fit.optimum.monte_carlo.loglik_error
+
+
+def off_the_truth(n, levels, seeds):
+    """Distances from the truth, errors by probes and by the sample, (seeds, 2) each."""
+    found = []
+    true = np.array([0.43, 0.5]) / 0.85
+    for seed in range(seeds):
+        draw = np.random.default_rng(1000 + seed)
+        g, h = (draw.integers(q, size=n) for q in levels)
+        effects = 0.43 * draw.normal(size=levels[0])[g] + 0.5 * draw.normal(size=levels[1])[h]
+        table = pd.DataFrame({"y": effects + 0.85 * draw.normal(size=n), "g": g, "h": h})
+        fit = ranef.lmm("y ~ 1 + (1 | g) + (1 | h)", table, path="iterative", rng=seed)
+        error = fit.optimum.monte_carlo
+        found.append([fit.theta - true, error.theta_error, error.sampling_error(fit.theta)])
+    return np.moveaxis(found, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("n", "levels"),
+    [(20_000, (600, 300)), pytest.param(250_000, (1600, 600), marks=pytest.mark.study)],
+)
+def test_the_truth_is_within_both_stated_errors_as_often_as_it_should(n, levels):
+    """Two errors hold 95.4%: fewer than 34 of 40 have a chance of 1 in 500."""
+    off, probes, sample = off_the_truth(n, levels, 20)
+    both = np.hypot(probes, sample)
+    assert np.sum(np.abs(off) <= 2 * both) >= 34
+    assert 0.75 < np.sqrt(np.mean((off / both) ** 2)) < 1.3
+    # the probes' own error is a small part, within which no sample holds the truth
+    assert np.all(probes < 0.02 * sample)
+
+
+def test_the_output_states_both_errors():
+    fit = ranef.lmm(MODELS["crossed"][0], TABLE, path="iterative")
+    own = fit.optimum.monte_carlo.sampling_error(fit.theta) / fit.theta
+    words = " ".join(str(fit).split())
+    assert f"the sample itself leaves ones of {100 * own[0]:.2g}% and {100 * own[1]:.2g}%" in words
+    # what other samples of these two factors would do, by exact second derivatives
+    exact = ranef.lmm(MODELS["crossed"][0], TABLE)
+    known = np.sqrt(2 * np.diag(np.linalg.inv(curvature(exact.estimate).hessian)))
+    assert_allclose(own * fit.theta, known, rtol=0.03)

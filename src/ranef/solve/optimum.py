@@ -93,14 +93,33 @@ class MonteCarlo:
     log_r2: Floats
     vcov_slopes: Floats
 
+    def sampling_error(self, theta: Floats) -> Floats:
+        """Standard errors of theta that the sample itself leaves, (k,); 0 where theta is.
+
+        By average information, sigma profiled out. What an estimate is off the truth has both
+        parts: sqrt(theta_error^2 + sampling_error^2).
+        """
+        free = theta > 0
+        out = np.zeros(len(theta))
+        out[free] = np.sqrt(2 * np.diag(np.linalg.pinv(self.information[np.ix_(free, free)])))
+        return out
+
     def words(self, theta: Floats) -> str:
-        """Say how well the probes know the estimates."""
-        share = self.theta_error / np.where(theta > 0, theta, np.inf)
-        return (
+        """Say how well the probes, and the sample, know the estimates."""
+        size = np.where(theta > 0, theta, np.inf)
+        most = 100 * float((self.theta_error / size).max(initial=0.0))
+        own = [f"{100 * e:.2g}%" for e in (self.sampling_error(theta) / size)[theta > 0]]
+        text = (
             f"the score equations are solved with {self.probes} random probes, which leave a "
             f"Monte Carlo standard error of {self.loglik_error:.2g} in the log-likelihood and of "
-            f"at most {100 * float(share.max(initial=0.0)):.2g}% in a random effect's standard "
-            "deviation"
+            f"at most {most:.2g}% in a random effect's standard deviation"
+        )
+        if not own:
+            return text
+        listed = own[0] if len(own) == 1 else f"{', '.join(own[:-1])} and {own[-1]}"
+        return (
+            f"{text}; the sample itself leaves {'one' if len(own) == 1 else 'ones'} of {listed} in "
+            "these (relative to the residual's), and the truth is as far off as both together say"
         )
 
 

@@ -38,7 +38,6 @@ _FUNCTIONS = {
     "like",
     "mmrm": "mmrm's models are ranef.lmm(formula, data, residual='us(visit | id)')",
     "mixedlm": "statsmodels' mixedlm is ranef.lmm, with the groups in the formula: y ~ x + (x | g)",
-    "mixed": "Stata's mixed and SAS's PROC MIXED are ranef.lmm",
     "geeglm": "geepack's geeglm is ranef.gee",
     "ordgee": "geepack's ordgee is ranef.gee(..., family='cumulative')",
     "genmod": "PROC GENMOD's repeated models are ranef.gee",
@@ -52,6 +51,12 @@ _FUNCTIONS = {
     "contrast": "emmeans' contrast is ranef.contrasts",
     "emm": "emmeans' means are ranef.emmeans",
     "lsmeans": "least-squares means are ranef.emmeans",
+    "proc_mixed": "PROC MIXED of SAS is ranef.lmm",
+    "mixed": "Stata's mixed and SAS's PROC MIXED are ranef.lmm",
+    "glimmix": "PROC GLIMMIX of SAS is ranef.glmm",
+    "proc_glimmix": "PROC GLIMMIX of SAS is ranef.glmm",
+    "meglm": "Stata's meglm is ranef.glmm",
+    "melogit": "Stata's melogit is ranef.glmm with family='binomial'",
     "marginal_means": "estimated marginal means are ranef.emmeans",
     "avg_slopes": "average slopes are ranef.average(fit, 'x')",
     "avg_comparisons": "average comparisons are ranef.average(fit, 'x')",
@@ -147,6 +152,7 @@ _ATTRIBUTES = {
 
 # Each name elsewhere, and the names of arguments here of which the callee may have one.
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "of": ("by",),
     "adjust_method": ("adjust",),
     "alpha": ("conf_level",),
     "b": ("n",),
@@ -235,7 +241,6 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "r": ("n",),
     "random_state": ("rng",),
     "re_form": ("kind",),
-    "re_formula": ("kind",),
     "reps": ("n",),
     "rint": ("transform",),
     "seed": ("rng",),
@@ -290,6 +295,8 @@ _ADVICE = {
     ("", "family"): "the family belongs to the fit; see ranef.glmm and ranef.gee",
     ("", "groups"): "grouping factors stand in the formula: y ~ x + (1 | g)",
     ("", "random"): "random effects stand in the formula: y ~ x + (x | g)",
+    ("", "re_formula"): "random effects stand in the formula: y ~ x + (x | g); of predictions "
+    "kind='typical' sets them to zero",
     ("", "vc_formula"): "random effects stand in the formula: y ~ x + (x | g)",
     ("", "subset"): "choose the rows of the table before",
     ("screen", "control"): "did you mean 'controls'? It names the sheet's column of controls",
@@ -370,6 +377,18 @@ def argument_hint(callee: str, name: str, known: Collection[str]) -> str:
             if (place, own) in _ADVICE:
                 return f"; {_ADVICE[place, own]}"
     return suggestion(name, known)
+
+
+class Pictures:
+    """Pictures of one answer: a name that is none is answered by those that there are."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        known = [own for own in dir(type(self)) if not own.startswith("_")]
+        raise AttributeError(
+            f"there is no picture {name!r}{suggestion(name, known)} ({', '.join(known)})"
+        )
 
 
 def explained(function: Function, name: str | None = None) -> Function:

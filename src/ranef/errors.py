@@ -179,8 +179,16 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     lowered = {n.lower(): n for n in names}
     if name.lower() in lowered:
         return f"; did you mean {lowered[name.lower()]!r}?"
+    plain = {_letters(n): n for n in names}
+    if len(_letters(name)) > 1 and _letters(name) in plain:
+        return f"; did you mean {plain[_letters(name)]!r}?"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _letters(name: str) -> str:
+    """Return a name's letters and digits alone, in lower case."""
+    return "".join(ch for ch in name.lower() if ch.isalnum())
 
 
 def _seen(name: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranef.api.pictures import Picture
+from ranef.elsewhere import Pictures
 from ranef.questions.intervals.coefficients_picture import fixed
 from ranef.questions.synthesis.pictures import baujat, forest, funnel
 
@@ -13,7 +14,7 @@ __all__ = ["MetaPlots"]
 
 
 @dataclass(frozen=True, eq=False)
-class MetaPlots:
+class MetaPlots(Pictures):
     """The pictures of one meta-analysis; each takes ``ax=`` and returns the Axes."""
 
     fit: Any

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.elsewhere import Pictures
 from ranef.errors import ModelError
 from ranef.questions.checks.memory_picture import autocorrelation, variogram
 from ranef.questions.checks.quantile_pictures import qq
@@ -45,7 +46,7 @@ class Picture(Generic[P, R]):
 
 
 @dataclass(frozen=True, eq=False)
-class FitPlots:
+class FitPlots(Pictures):
     """The pictures of one fit.
 
     Each method takes ``ax=`` where it draws one panel, returns the Axes, and

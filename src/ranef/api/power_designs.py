@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.api.fitting import glmm, lmm
+from ranef.elsewhere import argument_hint
 from ranef.errors import DataError, ModelError, RanefError
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Generative, Refittable, require
@@ -123,6 +124,10 @@ class DrawnRows:
 Maker = FixedRows | DrawnRows
 
 
+OWN = ("n", "rng", "sd", "corr", "sigma", "vary", "alpha", "df", "n_jobs", "conf_level")
+"""Arguments of power() of a fit."""
+
+
 def makers(
     model: Any,
     design: Any,
@@ -138,7 +143,10 @@ def makers(
     if not whole:
         require(model, "power()", Generative, Refittable)
         if options:
-            raise ModelError(f"power() of a fit takes no {next(iter(options))!r}: it is the fit's")
+            name = next(iter(options))
+            hint = argument_hint("power", name, OWN)
+            why = hint or ": the model is the fit's, and what it depends on is changed by vary="
+            raise ModelError(f"power() of a fit takes no {name!r}{why}")
     counts = isinstance(design, Mapping) and (not design or _holds_counts(design))
     if (dropout or missing) and not counts:
         raise ModelError("dropout= and missing= are for a design of counts, not for a table")

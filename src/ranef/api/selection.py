@@ -210,8 +210,8 @@ def subsets(
     order = sorted(range(len(found)), key=lambda i: (float(found.values[i]), found.names[i]))
     warned = (
         *found.notes,
-        "The best of many models is chosen by chance as well: its tests and intervals are too "
-        "certain. Averages over the models, predict() and average(), use them all.",
+        "Tests and intervals of the selected model ignore its selection and are too optimistic. "
+        "predict() and average() average over all models.",
     )
     return replace(found, models=tuple(found.models[i] for i in order), notes=warned, tests=())
 

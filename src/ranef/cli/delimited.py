@@ -408,6 +408,12 @@ def _parsed(shown: str, content: bytes, options: dict[str, Any]) -> Any:
         raise FileError(f"{shown} is empty") from error
     except (pd.errors.ParserError, ValueError, OverflowError) as error:
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
+        row = re.search(r"EOF inside string starting at row (\d+)", reason)
+        if row is not None:
+            reason = (
+                f"a quotation mark that opens in line {int(row[1]) + 1} is not closed; close it, "
+                "or take the marks out"
+            )
         raise FileError(f"{shown} cannot be read as a table: {reason}") from error
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from ranef._version import __version__
 from ranef.cli.verbs import VERBS
+from ranef.elsewhere import argument_hint
 from ranef.errors import suggestion
 
 __all__ = ["make_parser"]
@@ -54,10 +55,15 @@ class _Parser(argparse.ArgumentParser):
             return
         if "~" in first:
             self.error(f"a formula comes after the command: ranef fit {shlex.join(words)}")
+        if first.lower() == "help":
+            self.error(f"help is an option: ranef {' '.join([*words[1:2], '--help'])}")
+        if first.lower() in _IN_PYTHON:
+            self.error(f"{first} is asked in Python: {_IN_PYTHON[first.lower()]}")
         hint = suggestion(_COMMANDS.get(first.lower(), first), verbs)
         if first.lower() in _COMMANDS:
             hint = f"; did you mean {_COMMANDS[first.lower()]!r}?"
-        self.error(f"no command {first!r}{hint or ';'} there are {', '.join(verbs)}")
+        there = f"{' There' if hint else '; there'} are {', '.join(verbs)}"
+        self.error(f"no command {first!r}{hint}{there}")
 
     def _check_repeated(self, words: Sequence[str]) -> None:
         """Refuse an option that names one file and is given twice: one would be lost."""
@@ -82,8 +88,10 @@ class _Parser(argparse.ArgumentParser):
                 self.error(f"ranef {command} has no option {option}: {known_as}")
         flags = [word.partition("=")[0] for word in extras if word.startswith("--")]
         if flags:
-            known = sorted(set(_options(self, command)))
-            hint = suggestion(flags[0], known)
+            if command.startswith("-"):
+                hint = suggestion(flags[0], ("--version", "--help"))
+                self.error(f"ranef has no option {flags[0]}{hint} (ranef --help)")
+            hint = _flag_hint(command, flags[0], sorted(set(_options(self, command))))
             self.error(f"ranef {command} has no option {flags[0]}{hint} (ranef {command} --help)")
         formula = _unquoted(words[1:])
         if formula is not None:
@@ -95,6 +103,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 _FILE = re.compile(r"(FILE|F|FOLDER)\b")
+
+
+def _flag_hint(command: str, flag: str, known: Sequence[str]) -> str:
+    """Say what an option of another program, or a slip of the pen, is called here."""
+    names = {option.lstrip("-").replace("-", "_"): option for option in known}
+    hint = argument_hint(command, flag.lstrip("-").replace("-", "_"), list(names))
+    for name, option in names.items():
+        hint = hint.replace(f"did you mean {name!r}?", f"did you mean {option!r}?")
+    return hint
+
+
 _COMMANDS = {
     "contrast": "contrasts",
     "emmeans": "means",
@@ -106,6 +125,15 @@ _COMMANDS = {
     "mixed": "fit",
     "pairs": "contrasts",
     "smr": "ratios",
+}
+
+
+_IN_PYTHON = {
+    "power": "ranef.power(formula, design, test=...)",
+    "profile": "ranef.load(saved).profile()",
+    "bootstrap": "ranef.load(saved).bootstrap()",
+    "simulate": "ranef.load(saved).simulate(n)",
+    "influence": "ranef.load(saved).influence()",
 }
 
 

@@ -207,14 +207,14 @@ class MarginalDescription(ModelDescription):
         if self.fit.method(None) == "small-sample":
             lines.insert(
                 1,
-                f"With {count} clusters the sandwich is somewhat small; fewer degrees of freedom "
-                "make intervals and tests hold. covariance='kauermann-carroll' corrects the errors "
-                "too.",
+                f"With {count} clusters the sandwich variance is biased downwards; the reduced "
+                "degrees of freedom keep the level of tests and intervals. "
+                "covariance='kauermann-carroll' corrects the standard errors too.",
             )
         elif count < FEW and self.covariance == "robust":
             lines.insert(
                 1,
-                f"With {count} clusters the sandwich is somewhat small; "
+                f"With {count} clusters the sandwich variance is biased downwards; "
                 "covariance='kauermann-carroll' corrects it.",
             )
         return [*lines, *(f"Note: {text}." for text, _ in doubts(self.estimate))]

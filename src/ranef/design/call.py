@@ -87,7 +87,7 @@ class ModelArguments:
             formula=arguments.formula(self.formula),
             missing=arguments.choice("missing", self.missing, MISSING),
             undetermined=arguments.choice("undetermined", self.undetermined, UNDETERMINED),
-            random=arguments.choice("random", self.random, RANDOM),
+            random=_random(self.random),
             table=Table.of(self.table),
         )
         self._recognise_columns()
@@ -149,3 +149,14 @@ def _precision(weights: Any) -> str:
             "into the table"
         )
     return f"~ 1 + offset(-log(`{weights}`) / 2)"
+
+
+def _random(given: Any) -> str:
+    """Return what is asked of random terms; those of nlme stand in the formula here."""
+    if isinstance(given, str) and ("|" in given or "~" in given):
+        inner = given.strip().lstrip("~").strip()
+        raise ModelError(
+            f"random={given!r}: random effects stand in the formula, as in y ~ x + "
+            f"({inner if '|' in inner else '1 | g'}); random='none' fits a model without them"
+        )
+    return arguments.choice("random", given, RANDOM)

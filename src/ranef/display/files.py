@@ -18,7 +18,10 @@ from typing import BinaryIO
 from ranef import arguments
 from ranef.errors import FileError
 
-__all__ = ["replacing", "write_atomically"]
+__all__ = ["replacing", "write_atomically", "write_page"]
+
+OTHER_KINDS = (".pdf", ".doc", ".docx", ".tex", ".md", ".txt", ".csv", ".xlsx", ".png", ".svg")
+"""Endings that promise something else than HTML."""
 
 NO_READER = 6
 """ENXIO, of a pipe that nobody reads."""
@@ -53,6 +56,25 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> Path
     with replacing(path) as stream:
         stream.write(data)
     return Path(path)
+
+
+def write_page(path: str | os.PathLike[str], page: str) -> Path:
+    """Write a page of HTML; refuse the ending of another kind of file.
+
+    Examples
+    --------
+    >>> write_page("report.pdf", "<!doctype html>")
+    Traceback (most recent call last):
+    ...
+    ranef.errors.FileError: a report is a page of HTML, and 'report.pdf' is the name of another ...
+    """
+    target = arguments.path(path)
+    if target.suffix.lower() in OTHER_KINDS:
+        raise FileError(
+            f"a report is a page of HTML, and {target.name!r} is the name of another kind of file: "
+            f"call it {target.with_suffix('.html').name!r} (a browser prints it to PDF)"
+        )
+    return write_atomically(target, page)
 
 
 @contextmanager

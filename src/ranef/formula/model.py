@@ -559,7 +559,7 @@ class _Predictor:
         if operator == "^":
             return self.power(node)
         if operator not in ("*", "/", ":", "%in%"):
-            message = f"{operator!r} belongs inside I(): I({node.printed})"
+            message = f"{operator!r} belongs inside I(): I({_beside(node)})"
             raise self.reader.error(message, node)
         left, right = self.expand(node.left), self.expand(node.right)
         self.check(len(left) * len(right), node)
@@ -606,3 +606,10 @@ def _is_bar(node: Node) -> bool:
 def _joined(first: list[Node], second: list[Node]) -> list[Node]:
     """Join the columns of two grouping factors, each once."""
     return list({node.printed: node for node in [*first, *second]}.values())
+
+
+def _beside(node: Binary) -> str:
+    """Write an operator with the terms that stand beside it."""
+    left = node.left.parts[-1] if isinstance(node.left, Sum) else node.left
+    right = node.right.parts[0] if isinstance(node.right, Sum) else node.right
+    return f"{left.printed} {node.operator} {right.printed}"

@@ -78,9 +78,14 @@ def _next_token(text: str, position: int) -> tuple[Token, int]:
     if operator:
         value = "^" if operator.group() == "**" else operator.group()
         return Token("operator", value, position), operator.end()
-    hint = (
-        "; a name with spaces or signs goes in backticks: `my column`" if ch in "[]{}$@#%" else ""
-    )
+    hint = "; a name with spaces or signs goes in backticks: `my column`" if ch in "{}@#%" else ""
+    if ch in "[]$":
+        hint = (
+            "; a column is named without its table, as y ~ x; a name with such signs goes in "
+            "backticks: `my column`"
+        )
+    if ch in "\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb":
+        hint = "; names stand without quotes, those with blanks in backticks: `my column`"
     if ch == "\\":
         hint = (
             "; effects and their groups are parted by a bar, (x | g), nested groups by a slash, a/b"

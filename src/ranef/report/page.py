@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ranef.display.files import write_atomically
+from ranef.display.files import write_page
 from ranef.display.html import document
 from ranef.display.markup import Markup, element, join
 from ranef.fits.fit import Fit
@@ -102,7 +102,7 @@ def write(
     ...     write(fit, f"{folder}/sleep.html").name
     'sleep.html'
     """
-    return write_atomically(path, html(fit, title=title, conf_level=conf_level, call=call, df=df))
+    return write_page(path, html(fit, title=title, conf_level=conf_level, call=call, df=df))
 
 
 def _contents(sections: list[Section]) -> Markup:

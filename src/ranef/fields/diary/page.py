@@ -6,9 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ranef import arguments
 from ranef.display.columns import Listing
-from ranef.display.files import write_atomically
+from ranef.display.files import write_page
 from ranef.display.markup import Markup, element, join, table
 from ranef.fields.diary import pictures
 from ranef.report.page import composed
@@ -36,7 +35,7 @@ def html(diary: Any, call: str | None = None) -> str:
 
 def write(diary: Any, path: str | PathLike[str], call: str | None = None) -> Path:
     """Write the report to a file, whole or not at all."""
-    return write_atomically(arguments.path(path), html(diary, call))
+    return write_page(path, html(diary, call))
 
 
 def _facts(diary: Any) -> Markup:

@@ -24,6 +24,7 @@ from ranef.display.canvas import (
     plain,
     told_apart,
 )
+from ranef.elsewhere import Pictures
 from ranef.errors import ModelError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ MOST_ARROWS = 80
 
 
 @dataclass(frozen=True, eq=False)
-class DiaryPlots:
+class DiaryPlots(Pictures):
     """The pictures of one diary; each method returns the Axes it drew on."""
 
     diary: Any

@@ -7,9 +7,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ranef import arguments
 from ranef.display.figures import figure
-from ranef.display.files import write_atomically
+from ranef.display.files import write_page
 from ranef.display.leaving import or_why
 from ranef.display.markup import Markup, element, join, table
 from ranef.fields.gwas import pictures
@@ -31,7 +30,7 @@ def html(scan: Any, call: str | None = None) -> str:
 
 def write(scan: Any, path: str | PathLike[str], call: str | None = None) -> Path:
     """Write the report to a file, whole or not at all."""
-    return write_atomically(arguments.path(path), html(scan, call))
+    return write_page(path, html(scan, call))
 
 
 def _facts(scan: Any) -> Markup:

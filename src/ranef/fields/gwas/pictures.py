@@ -21,7 +21,7 @@ from ranef.display.canvas import (
     on_axes,
     plain,
 )
-from ranef.elsewhere import explained_methods
+from ranef.elsewhere import Pictures, explained_methods
 from ranef.errors import ModelError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ BAND_POINTS = 200
 
 @explained_methods
 @dataclass(frozen=True, eq=False)
-class ScanPlots:
+class ScanPlots(Pictures):
     """The pictures of one scan; each method returns the Axes it drew on."""
 
     scan: Any

@@ -287,8 +287,8 @@ class Heritabilities(Answer):
 
     def sentences(self) -> tuple[str, ...]:
         return (
-            "p is of a share of zero (a mixture of chi-squared with none and one degree of "
-            "freedom).",
+            "p tests a heritability of zero (by a mixture of chi-squared distributions with no and "
+            "one degree of freedom).",
             *(f"{name} was not analysed: {why}" for name, why in self.failed.items()),
         )
 

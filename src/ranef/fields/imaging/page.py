@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ranef import arguments
 from ranef.display.columns import Column, Fixed, Label, Listing, Significant
-from ranef.display.files import write_atomically
+from ranef.display.files import write_page
 from ranef.display.leaving import or_why
 from ranef.display.markup import Markup, element, join, table
 from ranef.fields.imaging import pictures
@@ -55,7 +54,7 @@ class GroupReport:
 
     def save_as_html(self, file_name: str | PathLike[str]) -> Path:
         """Write the page to a file, whole or not at all."""
-        return write_atomically(arguments.path(file_name), self.html)
+        return write_page(file_name, self.html)
 
     def __str__(self) -> str:
         return self.html

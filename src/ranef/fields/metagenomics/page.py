@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ranef import arguments
 from ranef._version import __version__
 from ranef.display.columns import Column, Fixed, Label, Listing, Significant, Written
-from ranef.display.files import write_atomically
+from ranef.display.files import write_page
 from ranef.display.markup import Markup, element, join, table
 from ranef.display.numbers import count as counted
 from ranef.fields.metagenomics import pictures
@@ -39,7 +38,7 @@ def html(screen: Any, call: str | None = None) -> str:
 
 def write(screen: Any, path: str | PathLike[str], call: str | None = None) -> Path:
     """Write the report to a file, whole or not at all."""
-    return write_atomically(arguments.path(path), html(screen, call))
+    return write_page(path, html(screen, call))
 
 
 def _facts(screen: Any) -> Markup:

@@ -20,7 +20,7 @@ from ranef.display.canvas import (
     plain,
     told_apart,
 )
-from ranef.elsewhere import explained_methods
+from ranef.elsewhere import Pictures, explained_methods
 from ranef.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ PROFILES = 30
 
 @explained_methods
 @dataclass(frozen=True, eq=False)
-class ScreenPlots:
+class ScreenPlots(Pictures):
     """The pictures of one screen; each method returns the Axes it drew on."""
 
     screen: Any

@@ -64,11 +64,35 @@ class Method:
         return estimate.coefficient_vcov if self.covariance is None else self.covariance(estimate)
 
 
+ELSEWHERE = {
+    "kr": "kenward-roger",
+    "kenwardroger2": "kenward-roger",
+    "kr2": "kenward-roger",
+    "sat": "satterthwaite",
+    "satterth": "satterthwaite",
+    "lmertest": "satterthwaite",
+    "contain": "containment",
+    "bw": "containment",
+    "betwithin": "containment",
+    "betweenwithin": "containment",
+    "resid": "residual",
+    "none": "normal",
+    "inf": "normal",
+    "asymptotic": "normal",
+    "z": "normal",
+    "wald": "normal",
+}
+"""Methods as SAS, lmerTest, emmeans and pbkrtest call them (or their nearest)."""
+
+
 def check_method(method: str) -> str:
     """Return the method's name, or say which ones there are."""
     if not isinstance(method, str) or method not in METHODS:
         known = ", ".join(repr(name) for name in METHODS)
-        hint = suggestion(method, METHODS) if isinstance(method, str) else ""
+        hint = ""
+        if isinstance(method, str):
+            name = ELSEWHERE.get(method.lower().replace(" ", "").replace("-", ""), "")
+            hint = f"; did you mean {name!r}?" if name else suggestion(method, METHODS)
         raise ModelError(f"df={method!r} is not a known method{hint}; use one of {known}")
     return method
 

@@ -169,7 +169,8 @@ class PopulationAverage(Answer):
             f"A coefficient compares the means of the population, over all {group}, on the "
             "scale of the link; 'conditional' holds for a typical level, 'ratio' is the "
             "estimate over it (attenuation).",
-            "Standard errors by the delta method, that of the covariance parameters included.",
+            "Standard errors by the delta method, with the uncertainty of the covariance "
+            "parameters.",
             "Largest distance of a row's mean from the line on that scale: "
             f"{number(self.coefficients.lack_of_fit, 3)}.",
         )

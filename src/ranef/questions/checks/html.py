@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ranef.display.figures import figure
-from ranef.display.files import write_atomically
+from ranef.display.files import write_page
 from ranef.display.html import document
 from ranef.display.markup import Markup, element, join, table
 
@@ -41,7 +41,7 @@ def write_check(check: Any, path: str | os.PathLike[str], *, title: str | None =
     ...     write_check(ranef.check(fit), f"{folder}/check.html").name
     'check.html'
     """
-    return write_atomically(path, check_html(check, title=title))
+    return write_page(path, check_html(check, title=title))
 
 
 def _findings(check: Any) -> Markup:

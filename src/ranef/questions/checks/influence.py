@@ -38,8 +38,8 @@ TABLES = {
     "variance": "Relative changes of the standard deviations",
 }
 HOW = {
-    "exact": "the model fitted again without each",
-    "one-step": "one step from the estimate, without a search",
+    "exact": "refits",
+    "one-step": "one Newton step from the estimate",
 }
 
 
@@ -159,7 +159,7 @@ class Influence(Answer):
 
     def sentences(self) -> tuple[str, ...]:
         one = "row" if self.by == "row" else f"level of {self.by}"
-        said = f"Each {one} left out in turn ({len(self):,}): {HOW[self.method]}."
+        said = f"Each {one} ({len(self):,}) was left out in turn, by {HOW[self.method]}."
         lost = int(np.count_nonzero(~self.found.refitted))
         if not lost:
             return (said,)

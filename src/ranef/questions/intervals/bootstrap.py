@@ -650,5 +650,5 @@ class Bootstrap(Answer):
         if offers(self.fit, Redrawn) and not hasattr(self.fit, "redrawn_effects"):
             return "Whole tables were drawn from the fitted model."
         kept = self.plan.effects == "conditional"
-        how = "random effects kept at their modes" if kept else "random effects anew"
-        return f"Responses were drawn from the fitted model, {how}."
+        how = "with random effects at their modes" if kept else "with new random effects"
+        return f"Responses were drawn from the fitted model {how}."

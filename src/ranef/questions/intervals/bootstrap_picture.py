@@ -23,6 +23,7 @@ from ranef.display.canvas import (
     told_apart,
 )
 from ranef.display.columns import Listing
+from ranef.elsewhere import Pictures
 from ranef.errors import ModelError, suggestion
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Bootstrapped(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class BootstrapPlots:
+class BootstrapPlots(Pictures):
     """The picture of a bootstrap.
 
     Examples

@@ -355,8 +355,8 @@ class Profile(Answer):
 
     def sentences(self) -> tuple[str, ...]:
         lines = [
-            f"Intervals end where the {self._profiled} has fallen by the amount that the level "
-            "allows."
+            f"Limits are where the log {self._profiled} has fallen by half the chi-squared "
+            "quantile of the level."
         ]
         if self.refitted:
             other = "ML" if self.criterion == "REML" else "REML"

@@ -24,6 +24,7 @@ from ranef.display.canvas import (
     plain,
 )
 from ranef.display.columns import Listing
+from ranef.elsewhere import Pictures
 from ranef.errors import ModelError
 from ranef.models.labels import CONDITIONAL
 
@@ -54,7 +55,7 @@ class Profiled(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ProfilePlots:
+class ProfilePlots(Pictures):
     """The pictures of a profile.
 
     Examples

@@ -474,10 +474,9 @@ class Ranking(Answer):
             f"{self.top} smallest. A {self._percent} rank interval spans "
             f"{float(np.median(width)):g} of {len(width):,} ranks (median).",
             posterior_words(self.place, self.given),
-            "What this is not: a test of a level against the others or of a pair "
-            "(pairwise() has these probabilities), nor a causal claim. Levels may differ in "
-            "whatever the model leaves out; a level with few rows is ranked near the middle "
-            "because little is known about it.",
+            "Ranks do not test a level against the others or against one other (pairwise() has "
+            "these probabilities), and are no causal statement: levels may differ in variables "
+            "that the model does not hold. A level with few rows is shrunken towards the middle.",
             f"Adjusted for: {adjusted}.",
         )
 

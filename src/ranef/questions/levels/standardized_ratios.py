@@ -36,9 +36,9 @@ Floats = NDArray[np.float64]
 
 MOST_PRINTED = 20
 NOT_A_CLAIM = (
-    "What this is not: a test of one level against another, nor a causal claim about "
-    "quality. A ratio compares a level with what the model expects of its own rows; two "
-    "ratios compare two levels only as far as their rows are alike."
+    "The ratios do not test one level against another, and are no causal statement about "
+    "quality. A ratio compares a level with what the model expects of its own rows (indirect "
+    "standardisation); two levels are comparable only as far as their rows are alike."
 )
 
 

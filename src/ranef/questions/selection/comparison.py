@@ -46,8 +46,8 @@ NAMES = {
     "cic": "CIC",
 }
 QUESTIONS = {
-    "population": "which model is better for groups that were not seen, and for its coefficients",
-    "individual": "which model is better for the groups at hand",
+    "population": "For new groups, and for inference on the coefficients,",
+    "individual": "For the groups in the data",
 }
 LITTLE = 2.0
 
@@ -374,14 +374,16 @@ class FocusedComparison(Answer):
     def _answer(self) -> list[str]:
         """What was asked, what the answer is, and whether the other question has another."""
         k = self._first
-        said = f"Asked {QUESTIONS[self.focus]}: {self.names[k]}"
         if len(self) == 1:
             return [f"One model, its {NAMES[self.criterion]} {number(self.values[0], 2)}."]
         rest = np.abs(np.delete(self.difference, k))
         others = [name for i, name in enumerate(self.names) if i != k]
         near = float(np.nanmin(rest))
         runner = others[int(np.nanargmin(rest))]
-        lines = [f"{said}, by {number(near, 2)} of {NAMES[self.criterion]} before {runner}."]
+        lines = [
+            f"{QUESTIONS[self.focus]} {self.names[k]} is preferred: its {NAMES[self.criterion]} is "
+            f"better than that of {runner} by {number(near, 2)}."
+        ]
         if self.left_out:
             error = float(np.delete(self.se_difference, k)[int(np.nanargmin(rest))])
             if near < 2 * error:
@@ -390,18 +392,20 @@ class FocusedComparison(Answer):
                     "tell the two apart."
                 )
         elif near < LITTLE and self.criterion != "cic":
-            lines.append("Less than 2 is next to no evidence; averaging uses both.")
+            lines.append(
+                "A difference below 2 is hardly any evidence; averaging over the models uses both."
+            )
         other = self.other_focus
         if other is not None and not np.isnan(other).all():
             own = int(np.nanargmin(other))
-            asked = "new groups" if self.focus == "individual" else "the groups at hand"
+            asked = "new groups" if self.focus == "individual" else "the groups in the data"
             name = "AIC" if self.focus == "individual" else "conditional AIC"
             if own == k:
-                lines.append(f"For {asked} it is the same ({name}).")
+                lines.append(f"For {asked} the same model is preferred ({name}).")
             else:
                 lines.append(
-                    f"For {asked} the choice is another: {self.names[own]} ({name}). Both are "
-                    "right, each for its own question."
+                    f"For {asked} {self.names[own]} is preferred ({name}). Both are right, each "
+                    "for its own question."
                 )
         return lines
 
@@ -457,7 +461,7 @@ class FocusedComparison(Answer):
         amounts = ", ".join(f"{m.name} by about {number(m.validated.optimism, 1)}" for m in known)
         return (
             f"Each {by} is left out in turn, at the variance parameters of the fit to all, which "
-            f"flatters {amounts or 'models with more of them'}; criterion='cv' fits without."
+            f"favours {amounts or 'models with more of them'}; criterion='cv' refits without them."
         )
 
     # --- averages

@@ -33,10 +33,10 @@ NAMES = {
     "rmse": "root mean squared error",
 }
 QUESTIONS = {
-    "group": "groups that it has not seen (focus: population); the random effects of a group are "
-    "integrated out, its rows scored together",
-    "row": "rows of groups that it knows (focus: individual)",
-    "future": "what comes next in groups that it knows (focus: individual)",
+    "group": "new groups (focus: population); the random effects of a group are integrated out, "
+    "and its rows are scored together",
+    "row": "new rows of known groups (focus: individual)",
+    "future": "the next rows of known groups (focus: individual)",
 }
 
 
@@ -121,8 +121,9 @@ class CrossValidation(Answer):
     def sentences(self) -> tuple[str, ...]:
         what = {"group": f"levels of {self.folding.group}", "row": "rows"}.get(self.by, "stretches")
         lines = [
-            f"{self.formula}: predicts {QUESTIONS[self.by]}. {len(self.scored.units):,} {what} in "
-            f"{len(self.folding.folds):,} folds, the model fitted anew without each."
+            f"{self.formula}: prediction of {QUESTIONS[self.by]}. "
+            f"{len(self.scored.units):,} {what} in {len(self.folding.folds):,} folds, the model "
+            "refitted without each."
         ]
         if self.failed:
             lines.append(f"{self.failed:,} folds could not be fitted, and are left out.")

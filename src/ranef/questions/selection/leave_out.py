@@ -165,8 +165,8 @@ class LeaveOut(Answer):
             "psis": "by importance sampling of the parameters",
         }[self.method]
         lines = [
-            f"{self.fit.formula}: each {one} ({G:,}) as the others predict it, {how}. Expected log "
-            f"density {number(self.elpd, 2)} (std. error {number(self.std_error, 2)})"
+            f"{self.fit.formula}: prediction of each {one} ({G:,}) from the others, {how}. "
+            f"Expected log density {number(self.elpd, 2)} (std. error {number(self.std_error, 2)})"
             + (
                 "." if np.isnan(self.rmse) else f", root mean squared error {number(self.rmse, 4)}."
             ),
@@ -180,14 +180,16 @@ class LeaveOut(Answer):
     def _optimism_words(self) -> str:
         if self.fit.n_obs > QUICK and "_optimism" not in vars(self):
             return (
-                "The variance parameters have seen the rows that are left out, which flatters the "
-                "density a little; optimism() says by how much, and refit=True fits without each."
+                "The variance parameters were estimated with the rows that are left out, so that "
+                "the density is somewhat optimistic; optimism() gives the amount, and refit=True "
+                "refits without each."
             )
         value, error = self._optimism
         spread = f" (Monte Carlo error {number(error, 1)})" if error else ""
         return (
-            f"The variance parameters have seen the rows that are left out, which flatters the "
-            f"density by about {number(value, 1)}{spread}; refit=True fits without each."
+            "The variance parameters were estimated with the rows that are left out, so that the "
+            f"density is optimistic by about {number(value, 1)}{spread}; refit=True refits without "
+            "each."
         )
 
 

@@ -127,14 +127,15 @@ class TwoStories(Answer):
         outcome, predictor, group = self.names
         pooled_slope, within, between, _ = self.found.estimate
         said = [
-            f"Within {group}: when {predictor} is one above its own mean there, {outcome} is "
-            f"{_higher(within)}.",
-            f"Between {group}: where the mean {predictor} is one above others, the mean {outcome} "
-            f"is {_higher(between)}.",
-            f"The pooled slope, {number(pooled_slope, 2)}, answers neither question: it mixes "
-            f"them, with weight {number(self.share_between, 2)} on the one between, the share "
-            f"of {predictor} that lies there. Its standard error takes {len(self.x):,} rows as "
-            f"independent that are worth {self.n_effective[0]:,.0f}.",
+            f"Within {group}: where {predictor} is one unit above the mean of its {group}, "
+            f"{outcome} is {_higher(within)}.",
+            f"Between {group}: where the mean of {predictor} is one unit higher, the mean of "
+            f"{outcome} is {_higher(between)}.",
+            f"The pooled slope, {number(pooled_slope, 2)}, answers neither question: it is a "
+            f"weighted average of the two, with weight {number(self.share_between, 2)} on the "
+            f"slope between, the share of the variation of {predictor} that lies between. Its "
+            f"standard error treats {len(self.x):,} rows as independent; the effective number is "
+            f"{self.n_effective[0]:,.0f}.",
         ]
         if self.reversed:
             low, high = self.found.conf_low, self.found.conf_high

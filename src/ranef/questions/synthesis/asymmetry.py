@@ -193,11 +193,11 @@ class TrimAndFill(Answer):
         lines = [
             f"Missing on the {self.side}: {number_of} (standard error {error}, "
             f"estimator {self.estimator}).",
-            "A look at how much the mean could depend on such studies; not an estimate to report "
-            "in its place.",
+            "A sensitivity analysis: how much the mean could depend on unpublished studies, not a "
+            "corrected estimate.",
         ]
         if not self.filled.settled:
-            lines.append("The number did not settle: it goes back and forth.")
+            lines.append("The number of missing studies did not converge; it alternates.")
         return tuple(lines)
 
 

@@ -722,6 +722,33 @@ def test_report_table_and_diagram(fit, tmp_path):
     assert "two-level structural equation model" in fit.methods()
 
 
+def test_intervals_are_asked_as_of_other_fits(fit):
+    found, tidy = fit.confint(conf_level=0.9), fit.tidy("free", conf_level=0.9)
+    pd.testing.assert_frame_equal(found, ranef.confint(fit, conf_level=0.9))
+    assert len(found) == fit.df_model
+    np.testing.assert_allclose(found.conf_low, tidy.conf_low)
+    assert fit.confint(parameters=["b", "c"]).term.tolist() == ["b", "c"]
+    with pytest.raises(ModelError, match="no parameter 'bb'"):
+        fit.confint(parameters="bb")
+    with pytest.raises(ModelError, match="method='profile' is not known"):
+        fit.confint("profile")
+    with pytest.raises(ModelError, match="normal: leave df= and options out"):
+        fit.confint(df="satterthwaite")
+
+
+def test_standardized_errors_and_indices_do_not_depend_on_units(rows, fit):
+    """Steps of derivatives are in parts of the parameters: they were a millionth of one."""
+    small = rows.assign(**{k: 1e-3 * rows[k] for k in ("st1", "st2", "st3")})
+    again = ranef.sem(TWO, small, cluster="person")
+    first, second = fit.standardized(), again.standardized()
+    np.testing.assert_allclose(second.std_all, first.std_all, atol=1e-6)
+    np.testing.assert_allclose(second.std_error, first.std_error, rtol=1e-3, atol=1e-8)
+    assert not (np.abs(first.statistic) > 1e6).any()  # what is one by definition has no test
+    one, other = fit.modification_indices(), again.modification_indices()
+    assert len(one) == len(other)
+    np.testing.assert_allclose(other.mi, one.mi, atol=1e-4)
+
+
 def test_table_for_a_paper_writes_parameters_as_the_model_does(fit):
     text = str(ranef.table(fit))
     for said in ("fw =~ st2 (a)", "fb =~ st3", "fb ~ w1 (c)", "st1 ~~ st1", "st1 ~ 1"):

@@ -39,6 +39,7 @@ __all__ = [
     "Generative",
     "Levelled",
     "Likelihood",
+    "Normal",
     "Profiled",
     "Redrawn",
     "Refittable",
@@ -152,6 +153,12 @@ class Levelled(Protocol):
     def terms(self) -> Sequence[RandomTerm]: ...
 
 
+class Normal(Protocol):
+    """A fit whose every parameter has a normal interval, and no other."""
+
+    def normal_intervals(self, method: str, parameters: Any, conf_level: float) -> Any: ...
+
+
 class Likelihood(Protocol):
     """A fit that maximised a likelihood."""
 
@@ -247,6 +254,7 @@ NEEDS: dict[type, str] = {
     Synthesised: "effects with known sampling variances",
     Describable: "a description in words",
     Comparable: "a comparison of its own",
+    Normal: "normal intervals of its own",
 }
 
 MEMBERS = {

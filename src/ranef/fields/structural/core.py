@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments, families
 from ranef.design.specification import Specification
-from ranef.errors import ModelError
+from ranef.errors import ModelError, suggestion
 from ranef.families import Family
 from ranef.fields.structural import resampling
 from ranef.fields.structural.constraints import defined_parameters
@@ -375,17 +375,23 @@ class StructuralFit(InformationCriteria, Fit):
             for name, own in columns.items()
         }  # fmt: skip
 
-    def confint(self, method: str = "wald", *, conf_level: float = 0.95) -> Any:
-        """Return normal intervals of the free parameters: ``term, estimate, conf_low, conf_high``.
+    def normal_intervals(self, method: str, parameters: Any, conf_level: float) -> Any:
+        """Return normal intervals of the free parameters, or of those named.
 
         Those of functions of parameters have `defined`, by draws and refits too.
         """
         arguments.choice("method", method, ("wald",))
         found = self.hypotheses(None, arguments.conf_level(conf_level))
         names = list(self.estimate.model.table.free_names)
+        asked = names if parameters in ("fixed", "all") else parameters
+        asked = [asked] if isinstance(asked, str) else list(asked)
+        for name in asked:
+            if name not in names:
+                raise ModelError(f"no parameter {name!r}{suggestion(str(name), names)}")
+        at = [names.index(name) for name in asked]
         return self._made({
-            "term": names, "estimate": found.estimate, "conf_low": found.conf_low,
-            "conf_high": found.conf_high,
+            "term": asked, "estimate": found.estimate[at], "conf_low": found.conf_low[at],
+            "conf_high": found.conf_high[at],
         })  # fmt: skip
 
     def standardized(self, *, conf_level: float = 0.95) -> Any:

@@ -18,6 +18,8 @@ from ranef.fields.structural.standardized import level_moments_of
 __all__ = ["Modification", "modifications"]
 
 Floats = NDArray[np.float64]
+DETERMINED = 1e-8
+"""Share of a parameter's information that the others must leave."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,13 @@ def modifications(estimate: Estimate) -> list[Modification]:
     information = _information(estimate, problem, theta)
     score = -gradient / 2
     N = estimate.basis
-    inside = np.linalg.pinv(N.T @ information[:P, :P] @ N, hermitian=True)
+    inside = _inverse(N.T @ information[:P, :P] @ N)
     known = {key: level_moments_of(estimate, estimate.theta, *key) for key in table.names}
     for k, row in enumerate(more):
         at = P + k
         cross = N.T @ information[:P, at]
         left = float(information[at, at] - cross @ inside @ cross)
-        if not left > 1e-10 * abs(float(information[at, at])):
+        if not left > DETERMINED * abs(float(information[at, at])):
             continue
         change = float(score[at]) / left
         tests.append(
@@ -117,6 +119,13 @@ def _information(estimate: Estimate, problem: Problem, theta: Floats) -> Floats:
     if not problem.integrated and all(not g.data.levels or is_plain(g) for g in problem.groups):
         return information_given_missing(problem, theta)
     return problem.hessian(theta) / 2
+
+
+def _inverse(information: Floats) -> Floats:
+    """Generalised inverse, in units in which the diagonal is one."""
+    root = np.sqrt(np.maximum(np.diag(information), 1e-300))
+    scaled = np.linalg.pinv(information / np.outer(root, root), rcond=1e-12, hermitian=True)
+    return np.asarray(scaled / np.outer(root, root))
 
 
 def _key(row: Parameter) -> tuple[int, int, str, str, str]:

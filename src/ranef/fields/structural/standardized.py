@@ -24,6 +24,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 NAN = float("nan")
 STEP = 1e-5
+KNOWN = 1e-8
 
 
 def level_moments_of(estimate: Estimate, theta: Floats, g: int, level: int) -> tuple[Ram, Moments]:
@@ -96,11 +97,11 @@ def _root(x: float) -> float:
     return float(np.sqrt(x)) if x > 0 else NAN
 
 
-def by_differences(f: Callable[[Floats], Floats], theta: Floats) -> Floats:
-    """Derivatives (values, P) of a function of the parameters."""
+def by_differences(f: Callable[[Floats], Floats], theta: Floats, sizes: Floats) -> Floats:
+    """Derivatives (values, P) of a function of the parameters, by steps in parts of their sizes."""
     columns = []
     for j in range(len(theta)):
-        step = STEP * max(1.0, abs(theta[j]))
+        step = STEP * sizes[j]
         ahead, behind = theta.copy(), theta.copy()
         ahead[j] += step
         behind[j] -= step
@@ -110,11 +111,17 @@ def by_differences(f: Callable[[Floats], Floats], theta: Floats) -> Floats:
 
 def standardized_errors(estimate: Estimate, which: int = 1) -> Floats:
     """Standard errors of ``std_all`` (or another column), by the delta method."""
-    J = by_differences(lambda t: standardized_values(estimate, t)[:, which], estimate.theta)
+    own = np.nan_to_num(np.sqrt(np.maximum(np.diag(estimate.covariance), 0.0)))
+    sizes = np.maximum(np.abs(estimate.theta), own)
+    J = by_differences(
+        lambda t: standardized_values(estimate, t)[:, which], estimate.theta,
+        np.where(sizes > 0, sizes, 1.0),
+    )  # fmt: skip
     J = np.where(np.isfinite(J), J, 0.0)
     V = np.einsum("ij,jk,ik->i", J, estimate.covariance, J)
     values = standardized_values(estimate, estimate.theta)[:, which]
     error = np.sqrt(np.maximum(V, 0.0))
+    error = np.where(error > KNOWN * np.abs(values), error, 0.0)  # a value of one by definition
     return np.where(np.isfinite(values) & np.isfinite(V), error, NAN)
 
 

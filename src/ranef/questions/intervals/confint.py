@@ -10,7 +10,7 @@ from ranef import arguments
 from ranef.elsewhere import argument_hint
 from ranef.errors import ModelError
 from ranef.fits.mixed import MixedFit
-from ranef.fits.protocol import require
+from ranef.fits.protocol import Normal, offers, require
 from ranef.questions.intervals.bootstrap import bootstrap
 from ranef.questions.intervals.profile import profile
 from ranef.tables import make_table
@@ -72,6 +72,11 @@ def confint(
     0     Batch        sd      0.38       2.49
     1  Residual        sd      0.13       0.74
     """
+    if offers(fit, Normal):
+        if df not in (None, "normal") or options:
+            raise ModelError("intervals of this model are normal: leave df= and options out")
+        normal: Any = fit
+        return normal.normal_intervals(method, parameters, conf_level)
     require(fit, "confint()")
     own = fit.interval_methods
     arguments.choice("method", method, tuple(dict.fromkeys((*METHODS, *own))))

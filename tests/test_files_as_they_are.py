@@ -356,3 +356,48 @@ def test_workbooks_that_cannot_be_read_say_so(tmp_path: Path) -> None:
     source.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"0" * 100)
     with pytest.raises(FileError, match="Excel before 2007"):
         read_table(str(source), Reading())
+
+
+@pytest.mark.parametrize("mark", ["\n", "\r\n"])
+@pytest.mark.parametrize("begin", ["", "\ufeff"])
+def test_decimal_commas_make_no_title_of_the_names(begin: str, mark: str) -> None:
+    lines = [
+        "id;y;f;n",
+        "a;50,37;b;8.845,50",
+        "a;54,18;a;2.476,25",
+        "b;40,1;b;1.100,75",
+        "b;1,5;a;9,5",
+    ]
+    columns, notes = read(begin + mark.join(lines))
+    assert columns["y"] == [50.37, 54.18, 40.1, 1.5]
+    assert columns["n"] == [8845.5, 2476.25, 1100.75, 9.5]
+    assert not any("above the names" in note for note in notes)
+
+
+@pytest.mark.parametrize("mark", ["'", "\u2019", "\u202f", "\u00a0"])
+def test_blanks_and_apostrophes_that_group_are_told_with_the_option(mark: str) -> None:
+    text = "n;y\n" + "\n".join(f"{k}{mark}{100 + k};{k}.5" for k in range(1, 7))
+    columns, notes = read(text)
+    assert columns["n"][0] == f"1{mark}101"
+    option = " " if mark in "\u202f\u00a0" else "'"
+    assert any("seems to group the digits" in note for note in notes)
+    assert read(text, thousands=option)[0]["n"] == [1000 * k + 100 + k for k in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda k: f"{k}-",
+        lambda k: f"({k})",
+        lambda k: f"1,{k:02d},{100 + k}",
+        lambda k: "".join(chr(0x660 + int(d)) for d in str(k)),
+        lambda k: "".join(chr(0xFF10 + int(d)) for d in str(k)),
+    ],
+)
+def test_numbers_in_other_ways_of_writing_are_refused(write: Callable[[int], str]) -> None:
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"g": np.arange(60) % 10, "x": [write(k % 7) for k in range(60)]})
+    table["y"] = rng.normal(size=60)
+    with pytest.raises(DataError, match="numbers as text"):
+        ranef.lmm("y ~ x + (1 | g)", table)
+    ranef.lmm("y ~ factor(x) + (1 | g)", table)

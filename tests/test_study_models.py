@@ -13,17 +13,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from random_generalised import faults as generalised_faults
 from random_models import faults
 
 SCRIPT = Path(__file__).with_name("random_models.py")
+GENERALISED = Path(__file__).with_name("random_generalised.py")
 SEED = "RANEF_MODELS_SEED"
 """Environment variable that sets the seed of the study."""
 
 
-def compare(seed: int, count: int) -> None:
+def compare(seed: int, count: int, script: Path = SCRIPT) -> None:
     """Run models and show the seeds of those that are wrong."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(seed), str(count)], capture_output=True, text=True
+        [sys.executable, str(script), str(seed), str(count)], capture_output=True, text=True
     )
     last = done.stderr.strip().splitlines()[-1:] or [""]
     print(f"seed {seed}, {count} models, exit code {done.returncode}, last {last[0]}")
@@ -82,3 +84,19 @@ def test_10_000_models() -> None:
     seed = int(os.environ.get(SEED, secrets.randbelow(2**31)))
     for part in range(10):
         compare(seed + part, 1000)
+
+
+GENERALISED_FOUND = {
+    (3, 8): "a mean of the population beyond the largest number",
+}
+
+
+@pytest.mark.parametrize("seed", GENERALISED_FOUND, ids=GENERALISED_FOUND.values())
+def test_what_generalised_models_found_stays_mended(seed: tuple[int, int]) -> None:
+    assert generalised_faults(list(seed)) == []
+
+
+@pytest.mark.study
+def test_1_000_generalised_models() -> None:
+    seed = int(os.environ.get(SEED, secrets.randbelow(2**31)))
+    compare(seed, 1000, GENERALISED)

@@ -307,6 +307,25 @@ def test_codes_for_missing_are_noted(column: str, code: int, rows: int) -> None:
     assert f" of {column}, far from its other values" in text
 
 
+@pytest.mark.parametrize(
+    ("others", "marks"),
+    [
+        (range(1, 8), [-99]), (range(1, 8), [-9]), (range(1, 8), [-9, -9]), (range(1, 8), [-8, -8]),
+        (range(60, 71), [99, 99]), (range(1, 8), [99]), (range(1, 8), [99, 99]), ([1, 2], [99, 99]),
+        (range(20, 80), [999]), (range(1000, 1010), [9999, 9999]), (range(-5, 5), [99, 99]),
+        (range(1, 8), [7777, 8888, 8888]),
+    ],
+)  # fmt: skip
+def test_tables_and_files_are_judged_by_one_rule(others: Any, marks: list[int]) -> None:
+    from ranef.cli.suspicion import missing_marks
+
+    table = pd.DataFrame({"q": [*map(float, others), *map(float, marks)]})
+    said = concerns(Table.of(table), (), None)
+    assert [m for m in set(marks) if any(f"{m} stands in" in words for words in said)] == [
+        m for m in set(marks) if any(f"--na={m}" in words for words in missing_marks(table, ["q"]))
+    ]
+
+
 def test_values_that_only_look_like_codes_are_silent() -> None:
     data = clean()
     data["x"] = np.linspace(-99, 99, 120)

@@ -25,7 +25,7 @@ def title_lines(content: bytes, separator: str | None) -> int:
     --------
     >>> title_lines(b"Export, May 2024\n\nid;x;y\na;1;2\nb;3;4\nc;5;6\n", None)
     2
-    >>> title_lines(b"id;x;y\na;1;2\nb;3;4\nc;5;6\n", None)
+    >>> title_lines(b"id;x;y\na;1,5;2,5\nb;3,1;4,1\nc;5,0;6,2\n", None)
     0
     """
     lines = content[:BYTES].decode("utf-8", "replace").splitlines()
@@ -37,6 +37,8 @@ def title_lines(content: bytes, separator: str | None) -> int:
     marks = ";\t|," if separator is None else separator
     for mark in marks:
         records = [next(csv.reader([line], delimiter=mark), []) for line in lines]
+        if _is_whole(records):  # other marks are in its fields, as decimal commas are
+            return 0
         if above := _titles(records):
             return above
     return 0
@@ -62,6 +64,14 @@ def _titles(records: Sequence[Sequence[str]]) -> int:
         if not _is_title(records[i], width):
             return 0
     return 0
+
+
+def _is_whole(records: Sequence[Sequence[str]]) -> bool:
+    """Tell whether the first line has names, and all others as many fields, two or more."""
+    filled = [record for record in records if any(field.strip() for field in record)]
+    width = len(filled[0]) if filled else 0
+    regular = len(filled) > ROWS and all(len(record) == width for record in filled)
+    return width > 1 and regular and _heads(filled[0], width)
 
 
 def _heads(record: Sequence[str], width: int) -> bool:

@@ -290,6 +290,16 @@ def _odd(look: Look, convention: Convention, right: Any) -> Note | None:
             f"number; {shown} {verb} as missing"
         )
         return Note(text, look.name, in_use=True)
+    for mark in " '" if convention.thousands not in (" ", "'") else "":
+        grouping = Convention(convention.decimal, mark, True)
+        groups = look.has(grouped(mark, convention.decimal))
+        if groups.any() and (right | look.numbers(grouping)).all():
+            value = values[int(groups.argmax())]
+            text = (
+                f"column {look.name!r} is read as text, since the {NAMES[mark]} seems to group the "
+                f"digits of {value!r}; --thousands={shlex.quote(mark)} reads numbers"
+            )
+            return Note(text, look.name, in_use=True)
     mark = OTHER[convention.decimal]
     other = Convention(mark, None if convention.thousands == mark else convention.thousands, True)
     if not (right | look.numbers(other) | look.has(three(mark))).all():

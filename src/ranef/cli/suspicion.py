@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.tables.missing_codes import MissingCode, missing_codes
+
 __all__ = ["missing_marks", "row_of_sums"]
 
-BELOW = (-7.0, -8.0, -9.0, -77.0, -88.0, -99.0, -777.0, -888.0, -999.0, -7777.0, -8888.0, -9999.0)
-ABOVE = (77.0, 88.0, 99.0, 777.0, 888.0, 999.0, 7777.0, 8888.0, 9999.0, 99999.0)
-FEWEST = 5
 NAMED = 3
 WORDS = "totals?|sum|overall|gesamt(summe)?|insgesamt|summe|somme|suma|totaal|totale"
 SUMS = re.compile(rf"(grand |sub)?({WORDS})\W*", re.IGNORECASE)
@@ -31,16 +30,12 @@ def missing_marks(data: Any, columns: Iterable[str]) -> list[str]:
     ...     print(words)
     column 'q1' has -99 in 2 rows, beside values from 1 to 5; if it marks missing values: --na=-99
     """
-    found: dict[float, list[tuple[str, int, float, float]]] = {}
+    found: dict[float, list[tuple[str, MissingCode]]] = {}
     for name in columns:
         values = _numbers(data[name])
-        if values is None:
-            continue
-        for mark in _marks(values):
-            others = values[values >= 0] if mark < 0 else values[~np.isin(values, ABOVE)]
-            count = int((values == mark).sum())
-            found.setdefault(mark, []).append((name, count, others.min(), others.max()))
-    return [_said(mark, places) for mark, places in found.items()]
+        for one in [] if values is None else missing_codes(values):
+            found.setdefault(one.code, []).append((name, one))
+    return [_said(places) for places in found.values()]
 
 
 def _numbers(column: Any) -> NDArray[np.float64] | None:
@@ -52,33 +47,20 @@ def _numbers(column: Any) -> NDArray[np.float64] | None:
     return np.asarray(values[np.isfinite(values)])
 
 
-def _marks(values: NDArray[np.float64]) -> list[float]:
-    """Marks of a column: all that is below zero, or far above everything else."""
-    negative = np.unique(values[values < 0])
-    rest = values[values >= 0]
-    if len(negative) and np.isin(negative, BELOW).all() and len(rest) >= FEWEST:
-        return [float(mark) for mark in negative if (values == mark).sum() > 1 or mark <= -77]
-    high = np.unique(values[np.isin(values, ABOVE)])
-    rest = values[~np.isin(values, ABOVE)]
-    if len(high) == 0 or len(rest) < FEWEST:
-        return []
-    reach = rest.max() + 2 * (rest.max() - rest.min())
-    return [float(mark) for mark in high if mark > reach and (values == mark).sum() > 1]
-
-
-def _said(mark: float, places: list[tuple[str, int, float, float]]) -> str:
-    name, count, low, high = places[0]
-    rows = f"{count:,} row{'s' * (count > 1)}"
+def _said(places: list[tuple[str, MissingCode]]) -> str:
+    name, first = places[0]
+    mark, rows = f"{first.code:g}", f"{first.count:,} row{'s' * (first.count > 1)}"
+    between = f"{first.low:g} to {first.high:g}"
     if len(places) == 1:
-        where = f"column {name!r} has {mark:g} in {rows}, beside values from {low:g} to {high:g}"
+        where = f"column {name!r} has {mark} in {rows}, beside values from {between}"
     else:
-        listed = ", ".join(repr(place[0]) for place in places[:NAMED])
+        listed = ", ".join(repr(place) for place, _ in places[:NAMED])
         more = ", ..." if len(places) > NAMED else ""
         where = (
-            f"{len(places)} columns ({listed}{more}) have {mark:g} beside values such as "
-            f"{low:g} to {high:g} ({name!r}, {rows})"
+            f"{len(places)} columns ({listed}{more}) have {mark} beside values such as {between} "
+            f"({name!r}, {rows})"
         )
-    return f"{where}; if it marks missing values: --na={mark:g}"
+    return f"{where}; if it marks missing values: --na={mark}"
 
 
 def row_of_sums(data: Any, place: Callable[[int], str] | None) -> str | None:

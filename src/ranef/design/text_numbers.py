@@ -13,6 +13,7 @@ __all__ = ["refuse_numbers_as_text", "refuse_text_column"]
 HELD = {"percentage": "percentages", "date": "dates", "sum of money": "sums of money"}
 CONVERSIONS = {
     "number with a dash for its sign": "convert it, with '-' for the dash",
+    "number with its sign behind it or in brackets": "convert it, with '-' in front",
     "sum of money": "convert it, without the sign of the currency",
     "percentage": "convert it, without the %",
     "date": "convert it; as.numeric() in the formula gives the days of dates, the seconds of times",

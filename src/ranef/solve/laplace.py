@@ -15,7 +15,7 @@ from ranef.solve.optimum import MAX_EVALUATIONS, Optimum, Progress
 from ranef.solve.predictors import End, GeneralisedAssembly, assemble_generalised
 from ranef.solve.problem import GeneralisedDesign
 from ranef.solve.quadrature import check_differentiable
-from ranef.solve.reshaped import from_other_correlations
+from ranef.solve.reshaped import from_other_correlations, from_other_sizes
 
 __all__ = ["GeneralisedSolution", "fit_generalised"]
 
@@ -116,6 +116,8 @@ def fit_generalised(
         )
     if theta is None and not search["stopped"]:
         search = from_other_correlations(assembly, start, search, max_evaluations)
+        level = None if flat is None else assembly.inner(flat())[assembly.outer]
+        search = from_other_sizes(assembly, start, search, max_evaluations, level)
     return _solution(assembly, search)
 
 

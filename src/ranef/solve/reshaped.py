@@ -1,4 +1,4 @@
-"""Searches of a generalised model from other correlations than those it starts with.
+"""Searches of a generalised model from other correlations and sizes than it starts with.
 
 The likelihood of a term whose columns are correlated by a structure often has several optima:
 effects that are nearly the same at all times beside effects that are nearly independent. At the
@@ -18,7 +18,7 @@ from ranef.covariance.correlated import Correlated
 from ranef.solve.parametrisation import Term, at_an_end
 from ranef.solve.predictors import GeneralisedAssembly
 
-__all__ = ["from_other_correlations"]
+__all__ = ["from_other_correlations", "from_other_sizes"]
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +32,11 @@ SIZES = (0.5, 1.2)
 """Standard deviations to start from, of columns of unit size."""
 
 NO_SIZE = 1e-3
+SMALL = 500
+"""Rows up to which further searches cost next to nothing."""
+AROUND = (0.3, 1.5)
+"""Standard deviations, all alike, of columns of unit size; then the larger of one column alone."""
+ALONE, MOST_ALONE = 0.3, 5
 
 
 def from_other_correlations(
@@ -51,18 +56,63 @@ def from_other_correlations(
         Its end, as the core describes it.
     max_evaluations : int
     """
-    best, starts, agreeing = first, first["starts"], first["agreeing"]
+    best = first
     for term in assembly.terms:
         for phi in _others(assembly, term, start, best):
-            other = assembly.core.fit(phi, max_evaluations, _Watch(best["criterion"]))
-            starts += 1
-            size = 1 + abs(best["criterion"])
-            gain = best["criterion"] - other["criterion"]
-            if gain > LOWER * size and (other["converged"] or not best["converged"]):
-                best, agreeing = other, 1
-            elif abs(gain) <= AS_LOW * size or other["stopped"]:
-                agreeing += int(other["criterion"] - 2 * other["decrement"] <= best["criterion"])
-    return best if starts == 1 else {**best, "starts": starts, "agreeing": agreeing}
+            best = _better(assembly, best, phi, max_evaluations)
+    return best
+
+
+def from_other_sizes(
+    assembly: GeneralisedAssembly,
+    start: Floats,
+    first: dict[str, Any],
+    max_evaluations: int,
+    flat: Floats | None,
+) -> dict[str, Any]:
+    """Return the best of a search and of others from effects that are all of one size.
+
+    Parameters
+    ----------
+    flat : (F,) float64 array or None
+        Other coefficients to start from, on the core's scale.
+    """
+    design, count = assembly.design, assembly.core.parameters
+    several = count > 1 or len(design.predictors) > 1
+    if design.n > SMALL or not several or design.penalty is not None:
+        return first
+    best = first
+    small, large = (np.concatenate([t.core_start(size) for t in assembly.terms]) for size in AROUND)
+    alone = np.flatnonzero(large)
+    own = alone if 1 < len(alone) <= MOST_ALONE else alone[:0]
+    for effects in (
+        small,
+        large,
+        *(np.where(np.arange(count) == k, large, ALONE * small) for k in own),
+    ):
+        phi = start.copy()
+        phi[:count] = effects
+        best = _better(assembly, best, phi, max_evaluations)
+    if flat is not None:
+        phi = start.copy()
+        phi[count:] = flat
+        best = _better(assembly, best, phi, max_evaluations)
+    return best
+
+
+def _better(
+    assembly: GeneralisedAssembly, best: dict[str, Any], phi: Floats, max_evaluations: int
+) -> dict[str, Any]:
+    """Search from another point, and return the better end, with how many searches agree."""
+    other = assembly.core.fit(phi, max_evaluations, _Watch(best["criterion"]))
+    starts, agreeing = best["starts"] + 1, best["agreeing"]
+    size = 1 + abs(best["criterion"])
+    gain = best["criterion"] - other["criterion"]
+    if gain > LOWER * size and (other["converged"] or not best["converged"]):
+        best, agreeing = other, 1
+    elif abs(gain) <= AS_LOW * size or other["stopped"]:
+        agreeing += int(other["criterion"] - 2 * other["decrement"] <= best["criterion"])
+    return {**best, "starts": starts, "agreeing": agreeing}
 
 
 class _Watch:

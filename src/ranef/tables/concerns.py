@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import DataError
 from ranef.tables.looks import plain_form
+from ranef.tables.missing_codes import missing_codes
 from ranef.tables.table import Table
 
 __all__ = ["concerns", "namesakes"]
@@ -22,8 +23,6 @@ __all__ = ["concerns", "namesakes"]
 Mask = NDArray[np.bool_]
 
 EXACT = 2.0**53
-NEGATIVE_CODES = (-9.0, -77.0, -88.0, -99.0, -777.0, -888.0, -999.0, -9999.0, -99999.0)
-POSITIVE_CODES = (77.0, 88.0, 99.0, 777.0, 888.0, 999.0, 9999.0, 99999.0)
 CLUMPING = 10.0
 """How many times likelier than elsewhere a response is the same in like rows by chance."""
 RARE = 0.01
@@ -89,23 +88,11 @@ def _look_alikes(name: str, codes: Any, levels: Sequence[Any], rows: Mask) -> It
 
 
 def _codes_for_missing(name: str, values: NDArray[np.float64]) -> Iterable[str]:
-    """Say which numbers look like codes for "missing": far from all others, and in nines."""
-    present = values[~np.isnan(values)]
-    found = []
-    negative = present[np.isin(present, NEGATIVE_CODES)]
-    if len(negative) and np.all(present[~np.isin(present, NEGATIVE_CODES)] >= 0):
-        found += sorted(set(negative.tolist()), reverse=True)
-    positive = np.isin(present, POSITIVE_CODES)
-    most = np.abs(present[~positive]).max(initial=0.0)
-    if positive.any() and not positive.all() and present.max() in POSITIVE_CODES:
-        for code, count in zip(*np.unique(present[positive], return_counts=True), strict=True):
-            if code > 3.0 * most and (count > 1 or code > 10.0 * most):
-                found.append(float(code))
-    for code in found:
-        count = np.count_nonzero(present == code)
+    """Say which numbers look like codes for "missing"."""
+    for found in missing_codes(values):
         yield (
-            f"{code:g} stands in {count:,} {'row' if count == 1 else 'rows'} of {name}, far from "
-            "its other values: if it means missing, mark it so."
+            f"{found.code:g} stands in {found.count:,} {'row' if found.count == 1 else 'rows'} of "
+            f"{name}, far from its other values: if it means missing, mark it so."
         )
 
 

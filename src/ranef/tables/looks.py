@@ -11,6 +11,8 @@ __all__ = ["look_of", "natural_order", "plain_form", "reads_as_number", "two_num
 
 DECIMAL_COMMA = re.compile(r"[+-]?(\d+,\d+([eE][+-]?\d+)?|\d{1,3}([. ]\d{3})+(,\d+)?)")
 GROUPED = re.compile(r"[+-]?\d{1,3}([,'\u2019\u00a0\u2009\u202f ]\d{3})+(\.\d+)?")
+OTHER_GROUPS = re.compile(r"[+-]?\d{1,2}(,\d{2})+,\d{3}(\.\d+)?")
+BEHIND = re.compile(r"\d[\d.,]*\s?[-\u2212]|\(\s?\d[\d.,]*\s?\)")
 PERCENT = re.compile(r"[+-]?\d+([.,]\d+)?\s?[%\u2030]")
 CURRENCY, AMOUNT = "([$\u20ac\u00a3\u00a5]|CHF|EUR|GBP|JPY|USD)", r"[+-]?\d[\d.,' ]*"
 DASHED = re.compile(r"[\u2212\u2013\ufe63\uff0d](\d+([.,]\d+)?|[.,]\d+)([eE][+-]?\d+)?")
@@ -69,15 +71,19 @@ def look_of(value: Any) -> str | None:
     --------
     >>> [look_of(text) for text in ("2", "2.5", "2,5", "1,022", "20 %", "2024-01-03", "a1")]
     ['number', 'number', 'decimal comma', 'decimal comma', 'percentage', 'date', None]
+    >>> look_of("12-") == look_of("(12)")
+    True
     """
     if reads_as_number(value):
-        return "number"
+        return "number" if str(value).isascii() else "number in digits of another script"
     text = value.strip() if isinstance(value, str) else ""
     if not text or len(text) > 40:
         return None
     patterns = {
         "decimal comma": DECIMAL_COMMA,
         "number in groups of digits": GROUPED,
+        "number in Indian groups of digits": OTHER_GROUPS,
+        "number with its sign behind it or in brackets": BEHIND,
         "number with a dash for its sign": DASHED,
         "percentage": PERCENT,
         "date": DATE,

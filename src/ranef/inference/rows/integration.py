@@ -278,7 +278,8 @@ CLOSED: dict[str | None, Callable[[Floats, Floats], tuple[Floats, Floats, Floats
 
 
 def _closed(factor: Factor, a: int, etas: Floats, variances: Floats) -> Expectation:
-    mean, by_mean, by_variance = CLOSED[factor.link](etas[a], variances[a])
+    with np.errstate(over="ignore"):  # far outside the data a mean may have no number
+        mean, by_mean, by_variance = CLOSED[factor.link](etas[a], variances[a])
     out = Expectation(mean[:, None], np.zeros((*etas.shape, 1)), np.zeros((*etas.shape, 1)))
     out.by_mean[a, :, 0], out.by_variance[a, :, 0] = by_mean, by_variance
     return out

@@ -137,7 +137,8 @@ def average(
     if method == "bootstrap":
         require(fit, "average(method='bootstrap')", Refittable, Generative)
         return by_bootstrap(estimand, cells, level, n, rng, progress)
-    return _where_determined(estimand, cells, level)
+    with np.errstate(over="ignore", invalid="ignore"):  # a mean beyond the largest number
+        return _where_determined(estimand, cells, level)
 
 
 def _estimand(

@@ -37,6 +37,8 @@ LOCKED_SWEEPS = 4
 TOLERANCE = 0.05
 MOST_PAIRS = 10_000
 """From so many pairs with reads on, parameters are learned from a sample of the taxa."""
+PAIRS_OF_PRESENCE = 40_000
+"""As many again, for what is learned of presences."""
 LEAST_TAXA = 100
 SMALLEST_PRESENCE = 0.02
 MOST_GENUINE = 0.1
@@ -437,6 +439,11 @@ def fit(
         value = run(learned, grid, psi, libraries, jobs).evidence if len(carried) > 1 else 0.0
         ends.append((value, psi, libraries, sweeps))
     _, psi, libraries, sweeps = max(ends, key=lambda end: end[0])
+    more = sample_of_taxa(arrays, PAIRS_OF_PRESENCE)
+    if len(more) > learned.shape[1]:
+        # presences are few: their rate and masses are taken from more taxa
+        wider = arrays.of_taxa(more)
+        psi = _presences(wider, psi, libraries, run(wider, grid, psi, libraries, jobs, True), prior)
     tried = [end[:3] for end in ends] if len(ends) > 1 else states
     grid = grid_of(arrays, psi.size)
     return Fitted(psi, libraries, grid, tuple(t[0] for t in tried), sweeps, _apart(tried))

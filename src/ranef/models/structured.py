@@ -16,7 +16,7 @@ from ranef.models.records import CONDITIONAL, LinearEstimate
 from ranef.solve.optimum import MAX_EVALUATIONS, Face, FlatDirection, Optimum, Progress
 from ranef.solve.parametrisation import factor_entries
 from ranef.solve.structured.kept import SolvedRows, keep_solved, solved_rows
-from ranef.solve.structured.marginal import beside_singular
+from ranef.solve.structured.marginal import beside_singular, digits_lost
 from ranef.solve.structured.problem import StructuredProblem, structured_problem
 from ranef.solve.structured.rows import EDGE
 from ranef.solve.structured.search import Found, search
@@ -106,6 +106,8 @@ def fit_structured(
     if problem.structures:
         found = _on_edges(problem, found, reml, progress)
     singular = False
+    if found.converged and digits_lost(problem, found.at, reml) > LITTLE_LEFT:
+        found = replace(found, converged=False)
     if problem.structures and not found.converged:
         found, singular = _beside_singular(problem, starts, found, reml, progress)
     if not found.converged and problem.least_pivot(found.at.theta) < DEPENDENT:
@@ -368,7 +370,8 @@ def _beside_singular(
     if beside.found is None or beside.gain < -MATTERS:
         return found, False
     if beside.singular:
-        return _instead(beside.found, found), True
+        evaluations = found.evaluations + beside.found.evaluations
+        return replace(beside.found, evaluations=evaluations), True
     inside = search(problem, [beside.found.at.theta], reml, MAX_EVALUATIONS, progress)
     if inside is None or not inside.converged:
         return found, False

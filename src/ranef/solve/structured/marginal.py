@@ -32,6 +32,7 @@ __all__ = [
     "Wall",
     "beside_singular",
     "curvature_of_wall",
+    "digits_lost",
     "is_near_boundary",
     "marginal_problem",
     "wall",
@@ -433,6 +434,15 @@ def curvature_of_wall(problem: StructuredProblem, at: StructuredPoint) -> Floats
     if mu > 0 and missed < PARALLEL * float(np.linalg.norm(slope)):
         out[f:, f:] = mu * barrier.hessian
     return out
+
+
+def digits_lost(problem: StructuredProblem, at: StructuredPoint, reml: bool) -> float:
+    """How far a criterion next to the boundary of R is from that of V made itself."""
+    marginal = marginal_problem(problem)
+    if marginal is None or not is_near_boundary(problem, at.theta):
+        return 0.0
+    here = marginal.point(at.theta, reml, 0)
+    return np.inf if here is None else abs(here.criterion - at.criterion)
 
 
 def is_near_boundary(problem: StructuredProblem, theta: Floats) -> bool:

@@ -749,6 +749,21 @@ def test_standardized_errors_and_indices_do_not_depend_on_units(rows, fit):
     np.testing.assert_allclose(other.mi, one.mi, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e-6, 1e3])
+@pytest.mark.parametrize("name", ["na1", "x2"])
+def test_random_slopes_do_not_depend_on_units(rows, name, size):
+    text = (
+        'level: 1\n na1 ~ rv("s")*x2 + st1\n st1 ~~ st1\n'
+        "level: 2\n na1 ~ w1 + st1\n s ~ w2\n na1 ~~ s\n"
+    )
+    fit = ranef.sem(text, rows, cluster="person")
+    again = ranef.sem(text, rows.assign(**{name: size * rows[name]}), cluster="person")
+    assert again.optimum.message == "optimum proved"
+    gone = len(rows) * np.log(size) if name == "na1" else 0.0
+    np.testing.assert_allclose(again.loglik + gone, fit.loglik, atol=1e-7)
+    np.testing.assert_allclose(again.tidy("free").statistic, fit.tidy("free").statistic, rtol=1e-3)
+
+
 def test_table_for_a_paper_writes_parameters_as_the_model_does(fit):
     text = str(ranef.table(fit))
     for said in ("fw =~ st2 (a)", "fb =~ st3", "fb ~ w1 (c)", "st1 ~~ st1", "st1 ~ 1"):

@@ -111,16 +111,21 @@ def start_values(problem: Problem, given: Mapping[str, float] | None = None) -> 
         offsets = dict(zip(group.coordinates.y, group.data.center, strict=True))
         for k, names in enumerate(group.coordinates.seen):
             offsets |= dict(zip(names, group.data.z_center[k], strict=True))
+        sizes: dict[str, float] = {}
         for level in range(1, table.levels + 1):
             names, S, _ = moments[level - 1]
             block = table.block(group.g, level)
             reference = {(a, b): float(S[i, j]) for i, a in enumerate(names)
                          for j, b in enumerate(names)}  # fmt: skip
             reference |= {(a, b): v for (a, b), v in group.sample.get(level, {}).items() if b}
-            for row, value in zip(
-                block, _block_starts(block, table.names[group.g, level], reference, offsets),
-                strict=True,
-            ):  # fmt: skip
+            values = _block_starts(block, table.names[group.g, level], reference, offsets)
+            if level == 1:
+                sizes = {a: v for (a, b), v in reference.items() if a == b}
+                sizes |= {r.lhs: v for r, v in zip(block, values, strict=True)
+                          if r.op == "~~" and r.lhs == r.rhs and r.lhs not in sizes}  # fmt: skip
+            elif group.coordinates.slopes:
+                values = _slopes_sized(block, values, group.coordinates.slopes, sizes)
+            for row, value in zip(block, values, strict=True):
                 if row.free >= 0 and (not done[row.free] or not np.isnan(row.start)):
                     theta[row.free] = value if np.isnan(row.start) else row.start
                     done[row.free] = True
@@ -128,6 +133,22 @@ def start_values(problem: Problem, given: Mapping[str, float] | None = None) -> 
         theta[table.free_names.index(name)] = value
     low, high = bounds_of(table)
     return np.clip(theta, low, high)
+
+
+def _slopes_sized(
+    block: Sequence[Parameter], values: Sequence[float],
+    slopes: Sequence[tuple[str, str, str]], sizes: Mapping[str, float],
+) -> list[float]:  # fmt: skip
+    """Variances of random slopes in the units of their outcomes and covariates."""
+    units = {
+        slope: sizes[outcome] / sizes[x]
+        for slope, outcome, x in slopes
+        if sizes.get(outcome, 0.0) > 0 and sizes.get(x, 0.0) > 0
+    }
+    return [
+        value * units.get(row.lhs, 1.0) if row.op == "~~" and row.lhs == row.rhs else value
+        for row, value in zip(block, values, strict=True)
+    ]
 
 
 def natural_scale(problem: Problem, theta: Floats) -> Floats:

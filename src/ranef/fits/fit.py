@@ -651,7 +651,7 @@ class Fit(ReaderNames, ABC):
           (Intercept)    1527.5       19.4  5.0  78.80  < 0.0001   1477.7    1577.3
         <BLANKLINE>
         Random effects (Wald intervals on the log scale)
-          group     term            sd  95% low  95% high  correlation with
+          group     term            sd  95% low  95% high
           Batch     (Intercept)  42.00    18.95     93.09
           Residual               49.51    37.31     65.70
         <BLANKLINE>

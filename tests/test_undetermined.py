@@ -376,3 +376,30 @@ def test_the_null_space_of_many_rows_takes_no_square_of_them():
     tracemalloc.stop()
     assert most < 10 * M.nbytes
     assert_allclose(N, [np.array([1, -2, 0, -1]) / np.sqrt(6) * np.sign(N[0, 0])], atol=1e-12)
+
+
+@UNDETERMINED
+@pytest.mark.filterwarnings("ignore:the Laplace approximation")
+@pytest.mark.parametrize("seed", [1, 5])
+@pytest.mark.parametrize("family", [None, "binomial"])
+def test_levels_under_other_names_are_found_beside_a_crossed_factor(seed, family):
+    """Average information of a leader and a tail is not singular where the criterion is flat."""
+    rng = np.random.default_rng(seed)
+    n, A, B = int(rng.integers(200, 1500)), int(rng.integers(8, 60)), int(rng.integers(5, 40))
+    g, h = rng.integers(0, A, n), rng.integers(0, B, n)
+    x = rng.normal(size=n)
+    y = x + (1 + x) * rng.normal(size=A)[g] + rng.normal(size=B)[h] + rng.normal(size=n)
+    table = pd.DataFrame({"x": x, "g": g, "h": h, "same": (g * 7 + 3) % 1009, "y": y})
+    table["b"] = (y > 0).astype(int)
+
+    def fit(right):
+        if family is None:
+            return ranef.lmm(f"y ~ x + {right}", table)
+        return ranef.glmm(f"b ~ x + {right}", table, family=family)
+
+    for right in ("(1 | g) + (1 | same) + (1 | h)", "(x || g) + (1 | h) + (0 + x | same)"):
+        found = fit(right)
+        (flat,) = found.optimum.flat
+        assert "cannot be told apart" in flat.description
+        assert found.tidy("variance")["estimate"].isna().sum() == 2
+    assert not fit("(x || g) + (1 | h)").optimum.flat

@@ -178,7 +178,7 @@ def _with_flat_directions(
     curvatures = [curvature for _, _, curvature in search["faces"]]
     flat = looks_flat(search["phi"], search["hessian"], search["free"], curvatures)
     noisy = search["tolerance"] > NOISY
-    if not flat and not noisy and not may_exchange(assembly):
+    if not flat and not noisy and not may_exchange(assembly, assembly.spec.factors):
         return optimum
     spec, y, here = assembly.spec, assembly.own.rest, float(search["criterion"])
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from ranef import _core
 from ranef.design.determinacy import DEPENDENT, Sketch, image, null_space, probes_for
 from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError
+from ranef.solve.layout import nests
 from ranef.solve.optimum import FlatDirection, Optimum
 from ranef.solve.parametrisation import Parametrisation, Term
 
@@ -40,7 +42,7 @@ Bools = NDArray[np.bool_]
 
 NO_CURVATURE = 1e-5
 """Second derivative of minus twice the log-likelihood in the logarithm of a parameter."""
-COLLINEAR = 1e-4
+COLLINEAR = 1e-2
 """Smallest eigenvalue of the Hessian, scaled to unit diagonal, that invites a closer look."""
 LEVEL_FACE = 1e-4
 NEGLIGIBLE = 1e-6
@@ -410,9 +412,16 @@ def _eliminated(N: Floats) -> list[Floats]:
 # --- terms that change places
 
 
-def may_exchange(model: Parametrisation) -> bool:
-    """Tell whether the effects of a structured term may be those of another, if all are alike."""
-    return any(True for _ in _pairs(model))
+def may_exchange(model: Parametrisation, factors: Sequence[GroupingFactor]) -> bool:
+    """Tell whether a term's effects may be those of another.
+
+    Where those of a structured term are all alike, or the levels of two factors are the same
+    under other names.
+    """
+    return any(True for _ in _pairs(model)) or any(
+        one.n_levels == other.n_levels and nests(one, other)
+        for one, other in combinations(factors, 2)
+    )
 
 
 def _pairs(model: Parametrisation) -> Iterator[tuple[int, int]]:

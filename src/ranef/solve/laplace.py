@@ -180,7 +180,7 @@ def _with_flat_directions(
     design, here = assembly.design, float(search["criterion"])
     curvatures = [curvature for _, _, curvature in search["faces"]]
     flat = looks_flat(search["phi"], search["hessian"], search["free"], curvatures)
-    if design.penalty is not None or not (flat or may_exchange(assembly)):
+    if design.penalty is not None or not (flat or may_exchange(assembly, design.factors)):
         return optimum
     start = np.array(search["phi"])
 

@@ -509,3 +509,28 @@ def test_inflation_goes_with_the_relationship():
     )
     assert before.glance()["lambda_gc"][0] > 1.5
     assert 0.85 < after.glance()["lambda_gc"][0] < 1.12
+
+
+def test_a_given_variant_is_filled_by_the_mean_of_the_analysed(tmp_path):
+    calls = random_calls(12, 60, 5, missing=0.1)
+    prefix = write_files(tmp_path, calls=calls)
+    names = [f"S{k:03d}" for k in range(60)]
+    y = np.random.default_rng(3).normal(size=60)
+    y[:25] = np.nan
+    found = gwas.scan("y ~ 1", prefix, {"IID": names, "y": y}, relationship=None, given="rs2",
+                      max_missing=1.0, precision="double").tidy()  # fmt: skip
+
+    def filled(k):
+        x = np.where(calls[k, 25:] < 0, np.nan, calls[k, 25:].astype(float))
+        return np.where(np.isnan(x), np.nanmean(x), x)
+
+    for k in (0, 5, 9):
+        X = np.column_stack([np.ones(35), filled(2), filled(k)])
+        beta = np.linalg.lstsq(X, y[25:], rcond=None)[0]
+        assert found["estimate"][k] == pytest.approx(beta[-1], rel=1e-9)
+    with pytest.raises(DataError, match="0 variants are named '3'"):
+        gwas.scan("y ~ 1", prefix, {"IID": names, "y": y}, relationship=None, given=3)
+    calls[2, 25:] = -1
+    gone = write_files(tmp_path, "gone", calls=calls)
+    with pytest.raises(DataError, match="no analysed sample has a value of the variant 'rs2'"):
+        gwas.scan("y ~ 1", gone, {"IID": names, "y": y}, relationship=None, given="rs2")

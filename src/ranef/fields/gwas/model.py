@@ -103,7 +103,8 @@ def trait_of(
 ) -> Trait:
     """Read a trait's model against the matched columns.
 
-    given : further covariates, each a name and its values by all samples of the genotypes.
+    given : further covariates, each a name and its values by all samples of the genotypes, NaN
+    where missing: these are taken at the mean of the analysed.
     """
     call = ModelArguments(formula, Table.of(dict(columns)))
     spec = specification_of(call, mixed=False)
@@ -124,7 +125,7 @@ def trait_of(
         y = inverse_normal(y)
         notes.append("the trait's ranks were turned into normal scores (Blom)")
     if given:
-        W = np.column_stack([W, *(values[used] for _, values in given)])
+        W = np.column_stack([W, *(_filled(name, label, values[used]) for label, values in given)])
         names = (*names, *(label for label, _ in given))
     if spec.dropped_columns:
         notes.append(f"{list_text(list(spec.dropped_columns))} depend on other covariates")
@@ -147,6 +148,13 @@ def trait_of(
     left = ones - W @ np.linalg.lstsq(W, ones, rcond=None)[0] if W.shape[1] else ones
     intercept = float(left @ left) < 1e-8 * len(y)
     return Trait(name, formula, used, y, W, names, intercept, counts, tuple(notes))
+
+
+def _filled(name: str, label: str, values: Floats) -> Floats:
+    missing = np.isnan(values)
+    if missing.all():
+        raise DataError(f"{name}: no analysed sample has a value of the variant {label!r} (given=)")
+    return np.asarray(np.where(missing, values[~missing].mean(), values), dtype=np.float64)
 
 
 def _check_values(name: str, y: Floats, W: Floats, names: Sequence[str]) -> None:

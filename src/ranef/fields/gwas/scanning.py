@@ -489,10 +489,11 @@ def _traits(
 
 
 def _given(source: Genotypes, given: Any, wanted: NDArray[np.bool_]) -> list[tuple[str, Floats]]:
-    """Values of the variants that enter as covariates, by all samples."""
+    """Values of the variants that enter as covariates, by all samples; NaN where missing."""
     if given is None:
         return []
-    names = [given] if isinstance(given, str) else list(given)
+    many = hasattr(given, "__iter__") and not isinstance(given, str)
+    names = [level_text(name) for name in (given if many else [given])]
     ids = source.variants.id
     rows = []
     for name in names:
@@ -505,7 +506,8 @@ def _given(source: Genotypes, given: Any, wanted: NDArray[np.bool_]) -> list[tup
     block = source.take(np.array(rows)[order])
     everyone = Chosen.of(source.samples, np.arange(len(source.samples)))
     tally = block.tally(everyone, "additive")
-    X = block.coded(np.arange(len(rows)), everyone, tally, centred=False, single=False)
+    as_missing = replace(tally, mean=np.full(len(rows), np.nan))
+    X = block.coded(np.arange(len(rows)), everyone, as_missing, centred=False, single=False)
     wanted[rows] = False
     return [(names[k], X[place]) for place, k in enumerate(order)]
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import nbinom
 
 from ranef import metagenomics as mg
 from ranef.errors import DataError, FileError, ModelError, UnknownColumnError
-from ranef.fields.metagenomics.judging import lists
+from ranef.fields.metagenomics.judging import expected_range, lists
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,7 @@ def test_numbers_of_pairs_are_in_their_ranges(screen):
     assert (pairs["expected_low"] <= pairs["expected_high"]).all()
     listed = pairs[pairs["present"]]
     assert listed["lfdr"].mean() <= 0.05
+    assert (pairs["expected_high"] >= np.floor(pairs["expected_reads"])).all()
     assert pairs["lfdr"].is_monotonic_increasing
 
 
@@ -576,3 +578,11 @@ def test_whether_libraries_escape_contamination_is_learned():
         shares.append(mg.screen(some.counts, some.samples).fitted.parameters.escapes)
     assert shares[0] < 0.1
     assert shares[1] > 0.35
+
+
+def test_what_is_expected_at_most_is_not_below_what_is_expected():
+    mean, size = np.array([145.0, 145.0, 0.3]), np.array([1e-3, 2.0, 1.0])
+    low, high = expected_range(mean, size)
+    assert (high >= np.floor(mean)).all()
+    assert (low <= high).all()
+    assert high[1] == nbinom.ppf(0.975, 2.0, 2.0 / 147.0)

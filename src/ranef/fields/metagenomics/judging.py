@@ -13,8 +13,8 @@ from ranef.fields.metagenomics.fitting import Fitted, Results
 from ranef.fields.metagenomics.parameters import GENUINE
 
 __all__ = [
-    "COMMON_DOUBT", "LEAST_SURE", "Judged", "Measured", "judge", "limits_of_detection", "listed",
-    "lists", "measure", "replicated",
+    "COMMON_DOUBT", "LEAST_SURE", "Judged", "Measured", "expected_range", "judge",
+    "limits_of_detection", "listed", "lists", "measure", "replicated",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -211,14 +211,28 @@ def _background(
     return mass_rate, mu, np.maximum(mu**2 / np.maximum(extra, 1e-30), 1e-3), size
 
 
-def measure(arrays: Arrays, fitted: Fitted, found: Results, judged: Judged) -> Measured:
-    """Work out expected reads and masses."""
+def expected_range(mean: Floats, size: Floats) -> tuple[Floats, Floats]:
+    """Return 95 percent of what is expected; the upper end is not below the mean.
+
+    The mean of contamination that is rare and large lies above nearly all of its distribution.
+
+    Examples
+    --------
+    >>> expected_range(np.array([145.0]), np.array([0.001]))
+    (array([0.]), array([145.]))
+    """
     from scipy.stats import nbinom
 
+    p = size / (size + mean)
+    low, high = nbinom.ppf(0.025, size, p), nbinom.ppf(0.975, size, p)
+    return np.asarray(low), np.maximum(high, np.floor(mean))
+
+
+def measure(arrays: Arrays, fitted: Fitted, found: Results, judged: Judged) -> Measured:
+    """Work out expected reads and masses."""
     rows = judged.row
     rate, mu, wide, size = _background(arrays, fitted, found, rows)
-    p = wide / (wide + mu)
-    low, high = nbinom.ppf(0.025, wide, p), nbinom.ppf(0.975, wide, p)
+    low, high = expected_range(mu, wide)
     psi = fitted.parameters
     group = arrays.group[judged.taxon]
     x = np.linspace(-4.0, 4.0, POINTS)

@@ -401,3 +401,11 @@ def test_numbers_in_other_ways_of_writing_are_refused(write: Callable[[int], str
     with pytest.raises(DataError, match="numbers as text"):
         ranef.lmm("y ~ x + (1 | g)", table)
     ranef.lmm("y ~ factor(x) + (1 | g)", table)
+
+
+@pytest.mark.parametrize("verb", [["rank", "--by", "g"], ["meta", "--variance", "x"], ["fit"]])
+def test_a_name_that_no_file_can_have_is_refused(verb: list[str], run: Callable[..., Ran]) -> None:
+    code, _, said = run(verb[0], "y ~ 1", "a\0b.csv", *verb[1:])
+    assert code == 3
+    assert "bug" not in said
+    assert "a\\x00b.csv" in said

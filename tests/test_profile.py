@@ -850,3 +850,16 @@ def test_a_correlation_whose_standard_deviations_are_far_from_zero_stays():
     low, high = correlation_interval(fit)
     assert low[0] == pytest.approx(-0.4815, abs=1e-4)  # lme4 1.1-31
     assert high[0] == pytest.approx(0.6850, abs=1e-4)
+
+
+def test_a_shared_correlation_is_profiled_where_one_of_three_columns_does_not_vary() -> None:
+    rng = np.random.default_rng(4)
+    x, _ = rng.normal(size=96), rng.normal(size=96)
+    table = pd.DataFrame({"g": np.repeat(np.arange(16), 6), "f": np.tile(list("abcabc"), 16)})
+    table["y"] = rng.normal(size=96) + 0.2 * x
+    fit = ranef.lmm("y ~ f + cs(0 + f | g)", table)
+    assert fit.estimate.covariances[0][0, 0] < 1e-12
+    found = fit.profile().confint()
+    own = found[found["parameter"] == "corr"].iloc[0]
+    # by dense algebra the deviance is 260.50 at 1 and nowhere above 261.18: the whole range
+    assert (own["conf_low"], own["conf_high"]) == pytest.approx((-0.5, 1.0), abs=1e-6)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ranef.arguments import path as named_path
 from ranef.errors import FileError, ModelError
 
 __all__ = [
@@ -65,8 +66,8 @@ def check_results(arguments: Namespace, read: Sequence[str], **kinds: Sequence[s
     named = [(option, name) for option in kinds for name in files_of(getattr(arguments, option))]
     for option, name in named:
         _check_kind(option, name, kinds[option])
-    paths = [Path(name) for _, name in named]
-    sources = [Path(name).resolve() for name in read]
+    paths = [named_path(name) for _, name in named]
+    sources = [named_path(name).resolve() for name in read if name]
     for path in paths:
         _check_place(path)
         if path.exists() and path.resolve() in sources:

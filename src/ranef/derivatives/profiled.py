@@ -625,5 +625,7 @@ def _undefined(term: Term, psi: Floats, held: Held) -> bool:
     if held.kind == "sd":
         return False
     variances = np.diag(psi) / np.sum(term.basis**2, axis=1)
-    own = variances[list(held.columns)] if held.columns else variances
-    return bool(np.any(own <= NULL * max(float(variances.max()), 1e-300)))
+    varies = variances > NULL * max(float(variances.max()), 1e-300)
+    if held.columns:
+        return not bool(varies[list(held.columns)].all())
+    return int(varies.sum()) < min(2, len(varies))  # what all columns share

@@ -507,12 +507,12 @@ def test_table_and_words_of_a_funnel(poisson):
     limits = funnel.limits(50)
     assert np.all(np.diff(limits["high_99.8"]) < 0.02)
     assert "exact Poisson limits" in repr(funnel)
-    assert "nor a causal claim" in repr(funnel)
+    assert "no causal statement" in repr(funnel)
     text = repr(ratios)
     for words in (
         "exact Poisson",
         "typical ward",
-        "nor a causal claim",
+        "no causal statement",
         "kind, the offset log(days)",
     ):
         assert words in text, words

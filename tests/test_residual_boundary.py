@@ -118,3 +118,11 @@ def test_a_moving_average_at_the_unit_circle_is_an_optimum():
         assert part.at(other, there).value == pytest.approx(
             part.at(np.array([0.6, theta]), there).value, abs=1e-12
         )
+
+
+def test_a_long_range_beside_a_nugget_is_looked_for_without_random_effects():
+    """Half of the variance shared by all rows of a group is likelier here than a short range."""
+    formula, residual, table, _ = random_problem(464)
+    fit = ranef.lmm(formula, table, residual=residual, reml=False)
+    assert fit.optimum.converged
+    assert fit.deviance < 176.8133

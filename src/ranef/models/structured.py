@@ -46,7 +46,7 @@ MATTERS = 1e-6
 ELSEWHERE_STARTS = ((0.2, 0.5), (3.0, 0.2), (1.0, -0.3), (1.0, 0.0), (0.2, -0.3), (3.0, -0.3))
 """Factors of the random effects' parameters and of the residuals' correlations, for searches
 that begin again."""
-OTHER_RANGES = ((4.0, 0.3), (0.3, 0.3))
+OTHER_RANGES = ((4.0, 0.3), (0.3, 0.3), (20.0, 0.3))
 """Factors of a range, and of the random effects' parameters."""
 LITTLE_LEFT = 1e-3
 """Fall of the criterion from an edge to the end behind it, of a likelihood that has a bound."""
@@ -99,7 +99,10 @@ def fit_structured(
             "no covariance of the residuals near those that were tried is positive definite and "
             "finite; give a start, or use a simpler structure"
         )
-    small = bool(problem.structures) and spec.n <= FEW_ROWS and not _is_plain(problem, found)
+    several = bool(problem.structures) or any(
+        part.kind in ON_COORDINATES for part in problem.rows.term.parts
+    )
+    small = several and spec.n <= FEW_ROWS and not _is_plain(problem, found)
     if start is None and (small or not found.converged):
         found = _from_elsewhere(problem, starts, found, reml, progress)
     found = _at_ends(problem, found, reml, progress)

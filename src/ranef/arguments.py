@@ -181,7 +181,9 @@ def unit(
         kind = choice("kind", kind, KINDS)
     levels = mapping("unit", levels, "{'ward': 'A'}")
     if levels and kind is not None:
-        raise ModelError("unit= asks for one level's own means, which are of no other kind")
+        raise ModelError(
+            "unit= asks for one level's own means, which are of no other kind: leave kind= out"
+        )
     return ("unit" if levels else kind), levels
 
 

@@ -399,7 +399,9 @@ class Fit(ReaderNames, ABC):
         if component not in ("conditional", "response"):
             raise ModelError(f"the model has no component {component!r}; it has 'conditional'")
         if unit:
-            raise ModelError("unit= is for fits with random effects; this one has none")
+            raise ModelError(
+                "unit= is for fits with random effects; this one has none: leave unit= out"
+            )
         arguments.unit(kind, None)
         self.method(df)
         if type is not None:

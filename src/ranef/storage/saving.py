@@ -126,7 +126,10 @@ def _loaded(stream: BinaryIO, source: str, functions: Functions, max_gb: float |
     except zipfile.BadZipFile as error:
         raise FileError(f"{source} is not a saved fit, or is damaged: {error}") from error
     except Exception as error:  # whatever a file makes Python do, it is the file's fault
-        raise FileError(f"{source} is damaged: {str(error) or type(error).__name__}") from error
+        cause = str(error) or type(error).__name__
+        raise FileError(
+            f"{source} is damaged: {cause}; take another copy of it, or fit and save the fit again"
+        ) from error
 
 
 def _object(bundle: Bundle, old: bool) -> Any:

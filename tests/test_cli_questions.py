@@ -169,7 +169,7 @@ def test_the_saved_fit_is_not_overwritten(run: Run, saved: Path) -> None:
     before = saved.read_bytes()
     code, _, err = run("means", saved, "--of", "Variety", "--save", saved)
     assert code == 2
-    assert "give the result another name" in err
+    assert "name the result otherwise" in err
     assert saved.read_bytes() == before
 
 

@@ -475,7 +475,7 @@ def test_wrong_models_are_refused_in_words(change, error, words):
 
 
 def test_tables_without_a_process_are_refused():
-    with pytest.raises(DataError, match="no series has two rows"):
+    with pytest.raises(ModelError, match="no group with two rows"):
         ranef.dynamic(
             "y ~ 1 + (1 | g)", {"y": np.arange(6.0), "g": list("aabbcc"), "t": [1, 2] * 3},
             residual="ar1(t | g/t)",

@@ -163,7 +163,7 @@ def test_tidy_random_agrees_with_the_twin(fit):
         ({"effects": "fixd"}, "did you mean 'fixed'"),
         ({"conf_level": 95}, r"for 95 percent write 0\.95"),
         ({"conf_level": "0.95"}, "must be a number"),
-        ({"df": "kenward"}, "use one of 'satterthwaite'"),
+        ({"df": "kenward"}, "Use one of 'satterthwaite'"),
         ({"effects": "random", "exponentiate": True}, "'fixed' only"),
         ({"exponentiate": 1}, "must be True or False"),
     ],

@@ -1110,7 +1110,7 @@ def test_the_default_of_few_clusters():
     np.testing.assert_allclose(ours.conf_low, theirs.conf_low, rtol=1e-8)
     np.testing.assert_allclose(ours.conf_high, theirs.conf_high, rtol=1e-8)
     assert (ours.df < fit.tidy(df="fay-graubard").df).all()
-    assert "fewer degrees of freedom make" in str(fit)
+    assert "reduced degrees of freedom keep" in str(fit)
     for covariance, df in (
         ("kauermann-carroll", "fay-graubard"), ("fay-graubard", "fay-graubard"),
         ("mancl-derouen", "pan-wall"), ("morel", "pan-wall"), ("jackknife", "small-sample"),

@@ -338,12 +338,12 @@ def test_codes_for_missing_and_names_that_stand_twice_are_told(tmp_path):
     prefix = write_files(tmp_path, m=12, n=40)
     source = gwas.read_genotypes(prefix)
     table = {"IID": list(source.samples.iid), "y": np.r_[999.0, 999.0, np.linspace(-1, 1, 38)],
-             "age": np.r_[-9.0, np.linspace(20, 60, 39) ** 1.01]}  # fmt: skip
+             "age": np.r_[-9.0, -9.0, np.linspace(20, 60, 38) ** 1.01]}  # fmt: skip
     bim = prefix.with_suffix(".bim")
     bim.write_text(bim.read_text().replace("rs1 ", "rs0 "))
     said = " ".join(str(gwas.scan("y ~ age", prefix, table, relationship=None)).split())
     assert "999 stands in 2 rows of y" in said
-    assert "-9 stands in 1 row of age" in said
+    assert "-9 stands in 2 rows of age" in said
     assert "1 name stands for more than one variant, such as 'rs0'" in said
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 
 import numpy as np
 import pandas as pd
@@ -76,8 +75,8 @@ def test_power_that_has_nothing_yet_is_just_interrupted(monkeypatch: pytest.Monk
     from ranef.api import power_study
 
     def interrupted(*parts, **how):
-        signal.raise_signal(signal.SIGINT)
-        yield from ()
+        raise KeyboardInterrupt
+        yield
 
     fit = ranef.lmm("Reaction ~ Days + (1 | Subject)", ranef.data.load("sleepstudy"))
     monkeypatch.setattr(power_study, "arriving", interrupted)

@@ -278,8 +278,8 @@ def test_a_screen_from_a_workbook(run: Run, sequenced: Path, tmp_path: Path) -> 
 
 WRONG = {
     "a taxon": (("--exclude", "Nisseria"), r"no such taxon; did you mean 'Neisseria'\?"),
-    "a table": (("--table", "t.pdf"), "must end in .docx or"),
-    "a picture": (("--plot", "p.bmp"), "must end in .png or .svg or .pdf"),
+    "a table": (("--table", "t.pdf"), r"must end in one of \.docx,"),
+    "a picture": (("--plot", "p.bmp"), r"must end in one of \.png, \.svg, \.pdf"),
     "a folder": (("--table", "none/t.docx"), "no folder 'none'"),
 }
 

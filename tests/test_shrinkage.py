@@ -584,8 +584,8 @@ def test_many_levels_are_ranked_by_draws_and_agree_with_the_exact_ones():
 def test_ranking_speaks_of_what_it_is_not(fits):
     text = repr(ranef.rank(fits("slope"), statistic="Days"))
     for words in (
-        "not: a test",
-        "nor a causal claim",
+        "do not test a level",
+        "no causal statement",
         "Adjusted for: Days",
         "Rank 1 is the smallest",
     ):

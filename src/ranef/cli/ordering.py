@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ranef.errors import DataError, suggestion
-from ranef.tables.looks import natural_order
 
 __all__ = ["in_order", "natural_order_note"]
 
@@ -48,6 +47,8 @@ def natural_order_note(column: Any, name: str) -> str | None:
     "the levels of visit stand as Week 12, Week 4; --levels 'visit=Week 4,Week 12' counts them"
     """
     import pandas as pd
+
+    from ranef.tables.looks import natural_order
 
     if column.dtype != object and not pd.api.types.is_string_dtype(column.dtype):
         return None

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ranef.arguments import path as named_path
 from ranef.errors import FileError, ModelError
 
 __all__ = [
@@ -63,6 +62,8 @@ def check_results(arguments: Namespace, read: Sequence[str], **kinds: Sequence[s
     **kinds
         As of `check_files`, ``out`` among them.
     """
+    from ranef.arguments import path as named_path  # --help imports nothing large
+
     named = [(option, name) for option in kinds for name in files_of(getattr(arguments, option))]
     for option, name in named:
         _check_kind(option, name, kinds[option])

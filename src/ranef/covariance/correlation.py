@@ -553,7 +553,7 @@ class Matern(Correlation):
             return self.spread(0.0, lambda x: matern_bends(x, nu)[i], range_)
 
         mixed = -bend(1) / range_
-        return np.array([[(bend(0) + slope) / range_**2, mixed], [mixed, bend(2)]])
+        return np.array([[(bend(0) + slope) / (range_ * range_), mixed], [mixed, bend(2)]])
 
     def to_phi(self, rho: Floats) -> Floats:
         """Logarithms."""

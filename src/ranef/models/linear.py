@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 MOST_TURNS = 60
 NOISY = 1e-8
-"""Rounding of the criterion beside which its second derivatives may not show a flat direction."""
+"""Rounding, in parts of the criterion, beside which its second derivatives may hide a direction."""
 STANDSTILL = 1e-6
 """Movement of the coefficients in their standard errors."""
 
@@ -177,7 +177,7 @@ def _with_flat_directions(
     """Look for directions that change nothing, where the Hessian has one."""
     curvatures = [curvature for _, _, curvature in search["faces"]]
     flat = looks_flat(search["phi"], search["hessian"], search["free"], curvatures)
-    noisy = search["tolerance"] > NOISY
+    noisy = search["tolerance"] > NOISY * (1.0 + abs(float(search["criterion"])))
     if not flat and not noisy and not may_exchange(assembly, assembly.spec.factors):
         return optimum
     spec, y, here = assembly.spec, assembly.own.rest, float(search["criterion"])

@@ -116,8 +116,7 @@ def fit_generalised(
         )
     if theta is None and not search["stopped"]:
         search = from_other_correlations(assembly, start, search, max_evaluations)
-        level = None if flat is None else assembly.inner(flat())[assembly.outer]
-        search = from_other_sizes(assembly, start, search, max_evaluations, level)
+        search = from_other_sizes(assembly, start, search, max_evaluations, flat)
     return _solution(assembly, search)
 
 

@@ -8,7 +8,7 @@ ends there by chance goes on from inside as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -68,18 +68,18 @@ def from_other_sizes(
     start: Floats,
     first: dict[str, Any],
     max_evaluations: int,
-    flat: Floats | None,
+    flat: Callable[[], Floats] | None,
 ) -> dict[str, Any]:
     """Return the best of a search and of others from effects that are all of one size.
 
     Parameters
     ----------
-    flat : (F,) float64 array or None
-        Other coefficients to start from, on the core's scale.
+    flat : callable or None
+        Gives other coefficients to start from.
     """
     design, count = assembly.design, assembly.core.parameters
     several = count > 1 or len(design.predictors) > 1
-    if design.n > SMALL or not several or design.penalty is not None:
+    if design.n > SMALL or not several or not count or design.penalty is not None:
         return first
     best = first
     small, large = (np.concatenate([t.core_start(size) for t in assembly.terms]) for size in AROUND)
@@ -95,7 +95,7 @@ def from_other_sizes(
         best = _better(assembly, best, phi, max_evaluations)
     if flat is not None:
         phi = start.copy()
-        phi[count:] = flat
+        phi[count:] = assembly.inner(flat())[assembly.outer]
         best = _better(assembly, best, phi, max_evaluations)
     return best
 

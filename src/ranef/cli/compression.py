@@ -21,7 +21,13 @@ __all__ = ["WORKBOOK", "Limit", "decompressed"]
 
 WORKBOOK = "[Content_Types].xml"
 GIGA = 10**9
-CHUNK = 1 << 24
+CHUNK = 1 << 22
+SEPARATORS = (b",", b";", b"\t", b"|")
+BYTES_OF_TEXT, BYTES_OF_CELL, BYTES_OF_XML = 2, 40, 6
+PACKED = (
+    b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"PK\x03\x04", b"\x28\xb5\x2f\xfd",
+    b"PAR1", b"ARROW1", b"FEA1",
+)  # fmt: skip
 DAMAGE = (
     OSError, EOFError, ValueError, IndexError, KeyError, NotImplementedError, zlib.error,
     lzma.LZMAError, zipfile.BadZipFile,
@@ -29,13 +35,12 @@ DAMAGE = (
 
 
 class Limit:
-    """How many bytes of a table may be read.
+    """How much memory a table may take while it is read.
 
     Parameters
     ----------
     gigabytes : float or None
-        None for an eighth of the memory that is free: a table of text takes several times
-        its own size while it is read.
+        None for half of the memory that is free.
     """
 
     def __init__(self, gigabytes: float | None = None) -> None:
@@ -43,25 +48,36 @@ class Limit:
 
         free = available_memory() or 16 * GIGA
         self.stated = gigabytes is not None
-        self.n_bytes = int(free / 8 if gigabytes is None else gigabytes * GIGA)
+        self.n_bytes = int(free / 2 if gigabytes is None else gigabytes * GIGA)
 
-    def read(self, stream: BinaryIO, shown: str) -> bytes:
-        """Read a stream to its end, unless that lies beyond the limit."""
-        parts, total = list[bytes](), 0
-        while part := stream.read(min(CHUNK, self.n_bytes + 1 - total)):
-            parts.append(part)
-            total += len(part)
-            self.check(total, shown)
-        return b"".join(parts)
+    def read(self, stream: BinaryIO, shown: str, *, text: bool = False) -> bytes:
+        """Read a stream to its end, unless that lies beyond the limit.
+
+        text : whether it may be delimited text, of which each cell takes more than its letters.
+        """
+        content, taken = bytearray(), 0.0
+        while part := stream.read(min(CHUNK, self.n_bytes + 1 - len(content))):
+            if text and not content:
+                text = not part.startswith(PACKED)
+            content += part
+            taken += _weight(part) if text else len(part)
+            self.check(taken, shown)
+        return bytes(content)
 
     def check(self, n_bytes: float, shown: str) -> None:
         """Refuse a table beyond the limit."""
         if n_bytes > self.n_bytes:
-            why = "" if self.stated else ", an eighth of the memory that is free"
+            why = "" if self.stated else " (half of the memory that is free)"
             raise FileError(
-                f"{shown} holds more than {self.n_bytes / GIGA:.3g} GB{why}, and was not read; "
-                "--max-gb raises this limit"
+                f"{shown} holds more than {self.n_bytes / GIGA:.3g} GB{why} once it is a table, "
+                "and was not read; --max-gb raises this limit"
             )
+
+
+def _weight(text: bytes) -> float:
+    """Return how much memory delimited text takes while it is read, at most times about two."""
+    cells = (max(map(text.count, SEPARATORS)) or text.count(b" ")) + text.count(b"\n")
+    return BYTES_OF_TEXT * len(text) + BYTES_OF_CELL * cells
 
 
 def decompressed(content: bytes, shown: str, limit: Limit) -> bytes:
@@ -95,7 +111,8 @@ def _zip(content: bytes, shown: str, limit: Limit) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = [name for name in archive.namelist() if _is_data(name)]
         if WORKBOOK in names:
-            limit.check(sum(member.file_size for member in archive.infolist()), shown)
+            unpacked = sum(member.file_size for member in archive.infolist())
+            limit.check(BYTES_OF_XML * unpacked, shown)
             return content
         if "mimetype" in names and "content.xml" in names:
             raise FileError(f"{shown} is an OpenDocument file; save the sheet as CSV or .xlsx")
@@ -104,7 +121,7 @@ def _zip(content: bytes, shown: str, limit: Limit) -> bytes:
             raise FileError(f"{shown} must hold one file and holds {len(names)} ({first})")
         try:
             with archive.open(names[0]) as stream:
-                return limit.read(stream, shown)  # type: ignore[arg-type]
+                return limit.read(stream, shown, text=True)  # type: ignore[arg-type]
         except (RuntimeError, NotImplementedError) as error:
             raise FileError(f"cannot unpack {shown}: {error}") from error
 
@@ -118,13 +135,13 @@ def _zstd(content: bytes, shown: str, limit: Limit) -> bytes:
     import pyarrow as pa
 
     with pa.input_stream(pa.BufferReader(content), compression="zstd") as stream:
-        return limit.read(stream, shown)
+        return limit.read(stream, shown, text=True)
 
 
 def _opened(kind: Callable[[BinaryIO], BinaryIO]) -> Callable[[bytes, str, Limit], bytes]:
     def read(content: bytes, shown: str, limit: Limit) -> bytes:
         with kind(io.BytesIO(content)) as stream:
-            return limit.read(stream, shown)
+            return limit.read(stream, shown, text=True)
 
     return read
 

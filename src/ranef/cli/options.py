@@ -183,7 +183,7 @@ def _add_reading(table: _ArgumentGroup) -> None:
         "--max-gb",
         type=values.positive_number,
         metavar="GB",
-        help="the most that is read or unpacked (an eighth of the memory that is free)",
+        help="the most memory that a table may take while it is read (half of what is free)",
     )
     table.add_argument("--encoding", help="encoding of text (UTF-8, or UTF-16 by its mark)")
     table.add_argument(

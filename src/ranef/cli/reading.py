@@ -24,6 +24,7 @@ from ranef.errors import DataError, FileError, UnknownColumnError, suggestion
 __all__ = ["FileTable", "Reading", "read_table"]
 
 SHOWN = 200
+FEW_ROWS = 2048
 ZIP, OLD_OFFICE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 BINARY = {b"PAR1": "Parquet", b"ARROW1": "Feather", b"FEA1": "Feather"}
 
@@ -151,12 +152,12 @@ def _bundled(source: str) -> Any | None:
 
 def _content(source: str, shown: str, limit: Limit) -> bytes:
     if source == "-":
-        return limit.read(sys.stdin.buffer, shown)
+        return limit.read(sys.stdin.buffer, shown, text=True)
     path = Path(source)
     try:
         with path.open("rb") as stream:
             limit.check(os.fstat(stream.fileno()).st_size, shown)
-            return limit.read(stream, shown)
+            return limit.read(stream, shown, text=True)
     except FileError:
         raise
     except FileNotFoundError:
@@ -189,7 +190,7 @@ def _parsed(content: bytes, source: str, shown: str, reading: Reading, limit: Li
     if content.startswith(ZIP):
         from ranef.cli.workbook import read_workbook
 
-        return read_workbook(content, shown, reading, reading.sheet)
+        return read_workbook(content, shown, reading, reading.sheet, limit)
     if content.startswith(OLD_OFFICE):
         raise FileError(f"{shown} is a workbook of Excel before 2007; save it as .xlsx or CSV")
     for mark, kind in BINARY.items():
@@ -208,8 +209,7 @@ def _binary(content: bytes, kind: str, shown: str, limit: Limit) -> Any:
     stream = io.BytesIO(content)
     try:
         if kind == "Parquet":
-            about = parquet.ParquetFile(stream).metadata
-            limit.check(8.0 * about.num_rows * about.num_columns, shown)
+            _check_parquet(parquet.ParquetFile(stream), shown, limit)
         elif content.startswith(b"ARROW1"):
             limit.check(unpacked_size(content), shown)
         table = (parquet if kind == "Parquet" else feather).read_table(stream)
@@ -222,6 +222,26 @@ def _binary(content: bytes, kind: str, shown: str, limit: Limit) -> Any:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise FileError(f"{shown} is a damaged {kind} file: {reason}") from error
     return data
+
+
+def _check_parquet(file: Any, shown: str, limit: Limit) -> None:
+    """Refuse a file of which a few bytes stand for many values, or for long ones."""
+    about = file.metadata
+    least = 8.0 * about.num_rows * about.num_columns
+    limit.check(least, shown)
+    longest = 0.0
+    for k in range(about.num_row_groups):
+        group = about.row_group(k)
+        for j in range(group.num_columns):
+            chunk = group.column(j)
+            if chunk.physical_type == "BYTE_ARRAY":
+                longest += float(chunk.num_values) * chunk.total_uncompressed_size
+    if least + longest <= limit.n_bytes:
+        return
+    held = 0
+    for batch in file.iter_batches(batch_size=FEW_ROWS):
+        held += sum(column.nbytes for column in batch.columns)
+        limit.check(held, shown)
 
 
 def _keep_whole(data: Any, table: Any) -> None:

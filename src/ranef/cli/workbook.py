@@ -7,16 +7,20 @@ import io
 from typing import Any
 
 from ranef.cli.above import title_rows
+from ranef.cli.compression import BYTES_OF_CELL, Limit
 from ranef.cli.convention import Look, Note, decide
 from ranef.cli.delimited import MISSING, Dialect, Read, above_words, settle
 from ranef.errors import FileError, suggestion
 
 __all__ = ["read_workbook"]
 
+BYTES_OF_ROW = 64
 MIDNIGHT = datetime.time()
 
 
-def read_workbook(content: bytes, shown: str, dialect: Dialect, sheet: str | None) -> Read:
+def read_workbook(
+    content: bytes, shown: str, dialect: Dialect, sheet: str | None, limit: Limit | None = None
+) -> Read:
     """Read a sheet, its names in the first row that is not empty (after those to skip).
 
     Parameters
@@ -27,10 +31,11 @@ def read_workbook(content: bytes, shown: str, dialect: Dialect, sheet: str | Non
     dialect : Dialect
     sheet : str or None
         None where the workbook has one sheet with cells.
+    limit : Limit, optional
     """
     import pandas as pd
 
-    rows, notes = _rows(content, shown, sheet)
+    rows, notes = _rows(content, shown, sheet, limit or Limit())
     rows = rows[dialect.skip :]
     above = next((i for i, row in enumerate(rows) if _filled(row)), len(rows))
     if above == len(rows):
@@ -71,7 +76,9 @@ def read_workbook(content: bytes, shown: str, dialect: Dialect, sheet: str | Non
     return data, notes + said, place
 
 
-def _rows(content: bytes, shown: str, sheet: str | None) -> tuple[list[Any], list[Note]]:
+def _rows(
+    content: bytes, shown: str, sheet: str | None, limit: Limit
+) -> tuple[list[Any], list[Note]]:
     """Return the cells of the sheet asked for, or of the only one that has any."""
     try:
         import openpyxl
@@ -90,7 +97,7 @@ def _rows(content: bytes, shown: str, sheet: str | None) -> tuple[list[Any], lis
         found = {}
         for name in chosen:
             if hasattr(book[name], "iter_rows"):
-                rows = list(book[name].iter_rows(values_only=True))
+                rows = _cells(book[name], shown, limit)
                 if any(map(_filled, rows)):
                     found[name] = rows
     except (FileError, MemoryError):
@@ -104,6 +111,24 @@ def _rows(content: bytes, shown: str, sheet: str | None) -> tuple[list[Any], lis
         listed = ", ".join(map(repr, list(found)[:20]))
         raise FileError(f"{shown} has {len(found)} sheets with cells ({listed}); name one: --sheet")
     return next(iter(found.values())), []
+
+
+def _cells(sheet: Any, shown: str, limit: Limit) -> list[Any]:
+    """Return the rows of a sheet, each up to its last cell, and none after the last one filled."""
+    rows: list[Any] = []
+    taken, before, cut = 0, None, ()
+    for row in sheet.iter_rows(values_only=True):
+        if row is not before:  # rows that are not in the file are one and the same
+            width = len(row)
+            while width and row[width - 1] is None:
+                width -= 1
+            before, cut = row, row[:width]
+        rows.append(cut)
+        taken += BYTES_OF_ROW + BYTES_OF_CELL * len(cut)
+        limit.check(taken, shown)
+    while rows and not rows[-1]:
+        rows.pop()
+    return rows
 
 
 def _filled(row: Any) -> bool:

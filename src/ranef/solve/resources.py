@@ -111,6 +111,25 @@ def _quota() -> list[int]:
 
 def available_memory() -> int | None:
     """Return the bytes of memory that can still be had, or None if unknown."""
+    known = [n for n in (_free_memory(), _free_addresses()) if n is not None]
+    return min(known, default=None)
+
+
+def _free_addresses() -> int | None:
+    """Return what is left of the memory that this process is limited to (``ulimit -v``)."""
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit == resource.RLIM_INFINITY:
+            return None
+        taken = int(Path("/proc/self/statm").read_text().split()[0])
+        return max(limit - taken * os.sysconf("SC_PAGE_SIZE"), 0)
+    except (ImportError, AttributeError, OSError, ValueError, IndexError):
+        return None
+
+
+def _free_memory() -> int | None:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ranef.errors import FileError
+from ranef.solve.room import check_room, room
 
 __all__ = ["Export", "is_spss", "read_export", "recognised"]
 
@@ -108,7 +109,15 @@ def _spss(path: Path) -> Export:
             f"{path.name} is a file of SPSS, which needs pyreadstat: pip install 'ranef[spss]'"
         ) from None
     try:
-        table, about = pyreadstat.read_sav(path)
+        _, head = pyreadstat.read_sav(path, metadataonly=True)
+        widths = head.variable_storage_width.values()
+        each = 2.0 * sum(max(width, 8) for width in widths)
+        most = int(room()[0] / max(each, 1.0)) + 1
+        check_room(each * (head.number_rows or 0), path.name)
+        table, about = pyreadstat.read_sav(path, row_limit=most)
+        check_room(each * len(table), path.name)
+    except FileError:
+        raise
     except Exception as error:  # pyreadstat's own errors have no common base
         raise FileError(f"{path.name} is a damaged file of SPSS: {error}") from error
     labels = {k: v for k, v in about.column_names_to_labels.items() if v}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -18,12 +19,14 @@ from ranef.fields.gwas.extras import beside, existing, samples_given, variants_o
 from ranef.fields.gwas.genotypes import Genotypes, Packed
 from ranef.fields.gwas.plink import read_text_lines
 from ranef.fields.gwas.spool import Spool
+from ranef.solve.room import check_room, room
 
 __all__ = ["BIMBAM_ENDINGS", "read_bimbam"]
 
 BIMBAM_ENDINGS = (".geno.txt.gz", ".geno.txt", ".geno.gz", ".geno", ".bimbam.gz", ".bimbam")
 ANNOTATIONS = (".anno.txt", ".anno", ".snps.txt", ".snp.txt")
 MISSING = ("NA", "na", "NaN", "nan", "?", "-9")
+BYTES_OF_TEXT = 40
 NO_CHROMOSOME, NO_POSITION = "0", -1
 
 
@@ -79,7 +82,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             zipped = plain.read(2) == b"\x1f\x8b"
         opened: Any = gzip.open(path, "rb") if zipped else open(path, "rb")  # noqa: SIM115
         with opened as stream:
-            for number, content in enumerate(stream, 1):
+            for number, content in enumerate(_bounded(stream, path), 1):
                 text = content.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                 if text:
                     yield number, text
@@ -89,8 +92,21 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise DataError(
             f"{str(path)!r} is truncated: its compressed content does not end"
         ) from None
-    except OSError as error:
-        raise FileError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    except FileError:
+        raise
+    except (OSError, zlib.error) as error:
+        raise FileError(
+            f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+
+
+def _bounded(stream: Any, path: Path) -> Iterator[bytes]:
+    """Hand on lines, unless one of them takes more memory than it may."""
+    most = int(room()[0] / BYTES_OF_TEXT)
+    while content := stream.readline(most):
+        if len(content) == most:
+            check_room(float(BYTES_OF_TEXT) * (most + 1), f"a line of {str(path)!r}")
+        yield content
 
 
 def _parsed(line: str, number: int, path: Path) -> tuple[str, str, str, NDArray[np.float64]]:

@@ -16,6 +16,7 @@ from ranef.errors import DataError, FileError, suggestion
 from ranef.fields.gwas.genotypes import Samples, Variants
 from ranef.fields.gwas.matching import FIDS, IIDS, names_in, split_rows
 from ranef.fields.gwas.plink import SEXES, distinct_samples, read_fam, read_text_lines
+from ranef.solve.room import check_regular
 
 __all__ = [
     "beside",
@@ -51,6 +52,7 @@ def existing(given: str | PathLike[str], endings: Sequence[str]) -> Path:
         candidates.append(path)
     for candidate in candidates:
         if candidate.exists():
+            check_regular(candidate, repr(str(candidate)))
             return candidate
     near = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
     raise FileError(

@@ -16,6 +16,7 @@ from ranef.display.files import replacing, write_atomically
 from ranef.errors import DataError, FileError, suggestion
 from ranef.fields.gwas.genotypes import Block, Chosen, Genotypes, PackedBlock, Samples, Variants
 from ranef.formula.labels import list_text
+from ranef.solve.room import file_bytes
 
 __all__ = [
     "BedFile",
@@ -31,6 +32,7 @@ MAGIC = b"\x6c\x1b"
 HEADER = 3
 PROBED = 2000
 LIKELY = -9.0
+BYTES_OF_TEXT = 8
 COLUMNS = {"fam": 6, "bim": 6}
 SEXES = {"1": 1, "2": 2, "M": 1, "F": 2, "MALE": 1, "FEMALE": 2}
 
@@ -230,7 +232,9 @@ def _fields(path: Path, least: int) -> list[list[str]]:
 def read_text_lines(path: Path) -> list[str]:
     """Return the lines of a text file: UTF-8 with or without its mark, any line ends."""
     try:
-        content = path.read_bytes()
+        content = file_bytes(path, BYTES_OF_TEXT, repr(str(path)))
+    except FileError:
+        raise
     except FileNotFoundError as error:
         raise FileError(f"there is no file {str(path)!r}") from error
     except OSError as error:

@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.errors import DataError, FileError, ModelError
 from ranef.fields.imaging.places import Places
+from ranef.solve.room import check_regular, check_room, file_bytes, room
 
 __all__ = ["Map", "is_image", "read_map", "read_mask", "stored", "surface_neighbours", "volumes_of"]
 
+BYTES_OF_VALUE = 8
+CHUNK = 1 << 24
+BYTES_UNPACKED = 1100  # of a byte that deflate packed, at most
 MESHES = ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE")
 
 
@@ -178,6 +182,8 @@ def _opened(image: Any, what: str) -> tuple[str, Any]:
         raise FileError(f"{what}: there is no file {str(place)!r}")
     if place.is_dir():
         raise FileError(f"{what}: {str(place)!r} is a folder, not an image")
+    check_regular(place, name)
+    _check_packed(place, name)
     try:
         return name, nib.load(place)
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
@@ -186,6 +192,28 @@ def _opened(image: Any, what: str) -> tuple[str, Any]:
         ) from None
     except Exception as error:  # parsers of headers raise of many kinds
         raise FileError(f"{name} cannot be read: {error}") from None
+
+
+def _check_packed(place: Path, name: str) -> None:
+    """Refuse a GIfTI file, which is read whole, whose packed arrays have no room."""
+    size = place.stat().st_size
+    if place.suffix != ".gii" or float(BYTES_UNPACKED) * size <= room()[0]:
+        return
+    import base64
+    import re
+    import zlib
+
+    held = 0.0
+    for data in re.finditer(rb"<Data>([^<]*)</Data>", file_bytes(place, 3.0, name)):
+        unpacker = zlib.decompressobj()
+        try:
+            rest = base64.b64decode(data[1])
+            while rest and not unpacker.eof:
+                held += len(unpacker.decompress(rest, CHUNK))
+                rest = unpacker.unconsumed_tail
+                check_room(2.0 * held, name)
+        except (ValueError, zlib.error):  # text, or what the reader will refuse
+            continue
 
 
 @contextmanager
@@ -256,6 +284,7 @@ def _numbers(image: Any, name: str) -> NDArray[Any]:
     kind = image.get_data_dtype()
     if kind.kind not in "fiub":
         raise DataError(f"{name} holds values of type {kind}, not numbers")
+    check_room(float(np.prod(image.shape, dtype=float)) * (kind.itemsize + BYTES_OF_VALUE), name)
     return np.asarray(image.get_fdata(dtype=stored(image), caching="unchanged")).reshape(-1)
 
 
@@ -276,6 +305,7 @@ def _of_gifti(image: Any, name: str) -> tuple[NDArray[Any], Places]:
 def _of_cifti(image: Any, name: str) -> tuple[NDArray[Any], Places]:
     from nibabel.cifti2 import BrainModelAxis
 
+    check_room(float(np.prod(image.shape, dtype=float)) * BYTES_OF_VALUE, name)
     axes = [image.header.get_axis(k) for k in range(len(image.shape))]
     if len(axes) != 2 or not isinstance(axes[1], BrainModelAxis):
         raise DataError(f"{name} is a CIFTI image of another kind; give dense scalars (.dscalar)")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ranef.errors import DataError, FileError, shortened
+from ranef.solve.room import check_regular, file_bytes, gunzipped
 
 __all__ = ["Counted", "Line", "lines_of", "number"]
 
-MOST_BYTES = 2_000_000_000
+BYTES_OF_TEXT = 20
 THOUSANDS, DECIMAL = re.compile(r"\d{1,3}(,\d{3})+"), re.compile(r"\d+,\d*")
 ZIP = b"PK\x03\x04"
 
@@ -40,12 +40,9 @@ class Counted:
 def lines_of(path: Path) -> list[str]:
     """Read the lines of a text file, compressed or not."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise FileError(f"{path} is larger than 2 GB, which no table of counts is")
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-    except (OSError, EOFError) as error:
+        check_regular(path, str(path))
+        raw = gunzipped(file_bytes(path, BYTES_OF_TEXT, str(path)), BYTES_OF_TEXT, str(path))
+    except OSError as error:
         if isinstance(error, FileError):
             raise
         raise FileError(

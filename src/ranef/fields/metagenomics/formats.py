@@ -14,6 +14,7 @@ from pathlib import Path
 from ranef.errors import DataError, FileError, suggestion
 from ranef.fields.metagenomics.counted import Counted, Line, lines_of, number
 from ranef.fields.metagenomics.matrices import anndata, biom
+from ranef.solve.room import check_regular
 
 __all__ = ["FORMATS", "Counted", "Line", "format_of", "lines_of", "read_one"]
 
@@ -61,6 +62,7 @@ def format_of(path: Path) -> str:
     """Tell the format of a file from its first bytes and lines."""
     if path.suffix == ".h5ad":
         return "anndata"
+    check_regular(path, str(path))
     try:
         with path.open("rb") as stream:
             head = stream.read(8)

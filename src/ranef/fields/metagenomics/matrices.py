@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import DataError, FileError
 from ranef.fields.metagenomics.counted import Counted, Line, lines_of
+from ranef.solve.room import check_room
 
 __all__ = ["anndata", "biom"]
 
@@ -23,6 +24,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOST_ENTRIES = 400_000_000
+BYTES_OF_NUMBER, COPIES, BYTES_OF_LINE = 8, 3, 250
 
 
 def biom(path: Path) -> Counted:
@@ -141,6 +143,9 @@ def _all(dataset: Any) -> Any:
             f"{dataset.name} of the file states {dataset.size:,} entries; tables of counts of up "
             f"to {MOST_ENTRIES:,} are read"
         )
+    each = max(dataset.dtype.itemsize, BYTES_OF_NUMBER)
+    chunk = float(np.prod(dataset.chunks or (1,), dtype=np.float64))
+    check_room(each * max(COPIES * dataset.size, chunk), f"{dataset.name} of the file")
     return dataset[()]
 
 
@@ -222,6 +227,7 @@ def _counted(
             f"{samples[s[k]]!r} is not a count of reads"
         )
     some = np.flatnonzero(numbers)
+    check_room(float(BYTES_OF_LINE) * len(some), path.name)
     return Counted(
         [
             Line(samples[a], taxa[b], names[b] or taxa[b], "", float(n))

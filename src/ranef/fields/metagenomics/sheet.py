@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def _columns(given: Any) -> tuple[dict[str, tuple[Any, ...]], str]:
         from ranef.fields.metagenomics.formats import _table
 
         path = arguments.path(given)
-        if path.is_file() and path.read_bytes()[:4] == ZIP:
+        if _is_workbook(path):
             raise FileError(
                 f"{path.name} is an Excel workbook: give pandas.read_excel({path.name!r}) as the "
                 "sheet, or save it as CSV"
@@ -139,6 +140,13 @@ def _columns(given: Any) -> tuple[dict[str, tuple[Any, ...]], str]:
     if not columns or not next(iter(columns.values())):
         raise DataError("the sheet has no rows")
     return columns, table.library
+
+
+def _is_workbook(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(ZIP)) == ZIP
 
 
 def _without_samples(columns: Mapping[str, Any]) -> str:

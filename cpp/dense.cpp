@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cmath>
 #include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <numeric>
@@ -16,6 +18,10 @@
 #include "pieces.hpp"
 #include "sums.hpp"
 #include "threads.hpp"
+
+#if defined(__GLIBC__)
+#include <unistd.h>
+#endif
 
 namespace ranef {
 
@@ -405,12 +411,34 @@ struct Spectrum {
 
 bool eigen_by_lapack(int n, double* A, double* values, double* vectors);
 
+// Decompositions that nobody waits for any more, or that are still waited for.
+std::atomic<int> aside{0};
+
+// The end of the process takes from LAPACK what such a decomposition works on: by then all is
+// written and Python has ended, so that nothing is lost where the rest of the end is left out.
+void end_in_order() {
+#if defined(__GLIBC__)
+    const auto end = [](int status, void*) {
+        if (aside.load() == 0) return;
+        std::fflush(nullptr);
+        _exit(status);
+    };
+    on_exit(end, nullptr);
+#elif defined(__APPLE__)
+    std::atexit([] {
+        while (aside.load() > 0) std::this_thread::sleep_for(Watch::often);
+    });
+#endif
+}
+
 // LAPACK cannot be stopped: what it was given is left to it, on a thread of its own.
 bool eigen_aside(int n, double* A, double* values, double* vectors) {
     const auto own = std::make_shared<Spectrum>();
     const std::size_t size = static_cast<std::size_t>(n) * n;
     own->values.resize(n);
     own->vectors.assign(A, A + size);
+    static std::once_flag once;
+    std::call_once(once, end_in_order);
     const auto work = [own, n]() noexcept {
         bool good = false;
         try {
@@ -423,10 +451,13 @@ bool eigen_aside(int n, double* A, double* values, double* vectors) {
         own->good = good;
         own->done = true;
         own->ended.notify_all();
+        --aside;
     };
+    ++aside;
     try {
         std::thread(work).detach();
     } catch (const std::system_error&) {
+        --aside;
         return eigen_by_lapack(n, A, values, vectors);
     }
     std::unique_lock<std::mutex> lock(own->mutex);

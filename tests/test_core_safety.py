@@ -130,6 +130,27 @@ def test_a_long_call_of_a_field_is_stopped_within_a_second(group):
     assert child(code, OPENBLAS_NUM_THREADS="1") == "all were stopped"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs an alarm")
+def test_a_process_ends_in_order_beside_a_decomposition_that_nobody_waits_for():
+    code = """
+import sys, numpy as np, long_calls
+from ranef import _core
+from ranef.solve.resources import use_lapack
+
+use_lapack()
+A = np.random.default_rng(1).normal(size=(1500, 1500))
+calls = [lambda: _core.trapezoid(A @ A.T, 700)] * 3
+print([long_calls.Alarm().stopped_after(call, 0.1)[1] for call in calls])
+sys.exit(3)
+"""
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=LONGEST,
+            cwd=HERE, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (3, "[True, True, True]\n"), done.stderr
+
+
 @pytest.mark.study
 @pytest.mark.skipif(sys.platform == "win32", reason="needs an alarm")
 @pytest.mark.parametrize("threads", [1, 2])

@@ -572,7 +572,8 @@ def test_ctrl_c_ends_a_running_command(tmp_path: Path) -> None:
         time.sleep(0.2)
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=30)
-    assert (running.returncode, out, err) == (130, "", "ranef: interrupted\n")
+    assert running.returncode in (130, -signal.SIGINT)  # the latter while modules are loaded
+    assert (out, err) == ("", "ranef: interrupted\n")
 
 
 def test_a_reader_that_goes_away_is_no_error(sleep: Path) -> None:

@@ -14,6 +14,7 @@ from ranef import arguments
 from ranef.display.answer import Answer
 from ranef.display.canvas import percent
 from ranef.display.columns import Column, Fixed, Listing, PValue, Written
+from ranef.display.progress import arriving
 from ranef.elsewhere import explained, explained_methods
 from ranef.errors import ModelError
 from ranef.fields.gwas.engine import basis_of
@@ -211,6 +212,7 @@ def bivariate(
     transform: str | None = None,
     na: Sequence[str] = NA,
     conf_level: float = 0.95,
+    progress: bool | None = None,
 ) -> Bivariate:
     """Estimate the genetic correlation of traits, two at a time, by bivariate REML.
 
@@ -227,6 +229,8 @@ def bivariate(
     relationship : Relationship, matrix or path
         As in `null`.
     conf_level : float
+    progress : bool, optional
+        Show a progress bar over the pairs: always, never, or (None) where a person looks.
 
     Returns
     -------
@@ -245,13 +249,15 @@ def bivariate(
     True
     """
     level = arguments.conf_level(conf_level)
+    shown = arguments.optional_flag("progress", progress)
     if isinstance(traits, str) or len(list(traits)) < 2:
         raise ModelError("bivariate takes at least two traits: traits=['first', 'second']")
     formulas = formulas_of(formula, list(traits))
     held = Held.of(formulas, phenotypes, relationship, covariates, na)
     each = {name: held.trait(name, text, transform) for name, text in formulas.items()}
     pairs = {}
-    for a, b in itertools.combinations(each, 2):
+    both = list(itertools.combinations(each, 2))
+    for a, b in arriving(both, len(both), "genetic correlations", shown, unit=" pairs"):
         first, second = in_common([each[a], each[b]])
         K = held.related.matrix(first.places, None)
         basis = basis_of(K, len(first.y), first.intercept, False)

@@ -13,11 +13,13 @@ from ranef import arguments
 from ranef.display.answer import Answer
 from ranef.display.canvas import percent
 from ranef.display.columns import Column, Fixed, Listing, PValue, Significant, Sized, Written
+from ranef.display.progress import arriving
 from ranef.elsewhere import explained, explained_methods
 from ranef.errors import DataError, DataWarning, ModelError, RanefError, warn
 from ranef.fields.gwas.engine import basis_of, null_of, rotated
 from ranef.fields.gwas.genotypes import Samples
 from ranef.fields.gwas.matching import Matched, match
+from ranef.fields.gwas.memory import check_forecast
 from ranef.fields.gwas.model import TRANSFORMS, Trait, formulas_of, trait_columns, trait_of
 from ranef.fields.gwas.relating import relate_given
 from ranef.fields.gwas.spectrum import HIGHEST, LOWEST, NullFit, Rotated, nodes_at
@@ -28,6 +30,8 @@ __all__ = ["Held", "Heritabilities", "NullModel", "heritability", "null"]
 Floats = NDArray[np.float64]
 
 NA = ("NA", "nan", ".", "", "-9")
+SQUARES = 4.0
+"""Matrices of the order of the samples while one is decomposed: a copy, vectors, LAPACK's two."""
 
 
 @explained_methods
@@ -222,6 +226,12 @@ class Held:
         if related.whole is None:
             raise ModelError("a share of variance needs a relationship; see gwas.grm")
         whole = related.whole
+        if isinstance(whole.matrix, np.ndarray):
+            n = len(whole)
+            check_forecast(
+                None, SQUARES * 8.0 * n * n, f"decomposing the relationship of {n:,} samples",
+                "give the relationship of fewer samples, or gwas.sparse_grm",
+            )  # fmt: skip
         samples = Samples(whole.fid, whole.iid, np.zeros(len(whole), dtype=np.int32))
         allowed = np.ones(len(whole), dtype=bool)
         matched = match(
@@ -304,6 +314,7 @@ def heritability(
     transform: str | None = None,
     na: Sequence[str] = NA,
     conf_level: float = 0.95,
+    progress: bool | None = None,
 ) -> Heritabilities:
     """Estimate the share of variance that a relationship explains, for one trait or several.
 
@@ -314,6 +325,8 @@ def heritability(
     relationship : Relationship, matrix or path
         As in `null`.
     conf_level : float
+    progress : bool, optional
+        Show a progress bar over the traits: always, never, or (None) where a person looks.
 
     Returns
     -------
@@ -331,10 +344,13 @@ def heritability(
     True
     """
     level = arguments.conf_level(conf_level)
+    shown = arguments.optional_flag("progress", progress)
     formulas = formulas_of(formula, traits)
     held = Held.of(formulas, phenotypes, relationship, covariates, na)
     names, fits, ends, failed = [], [], [], {}
-    for name, text in formulas.items():
+    for name, text in arriving(
+        formulas.items(), len(formulas), "shares of variance", shown, unit=" traits"
+    ):
         try:
             _, (basis, model) = held.model(name, text, transform)
         except RanefError as error:

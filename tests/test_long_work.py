@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import ranef
+from ranef import gwas, imaging
 from ranef import metagenomics as mg
 from ranef.errors import Interrupted, RanefError
 from ranef.questions.synthesis import permutations
@@ -114,3 +116,28 @@ def test_simulated_residuals_show_a_bar_and_say_their_memory(
         RanefError, match=r"need about 0\.2 GB, and 0\.0 GB are free; take n=\d+ or"
     ):
         fit.simulated_residuals(40_000)
+
+
+LONG = {
+    ranef: (
+        "lmm", "glmm", "sem", "dynamic", "anova", "average", "bootstrap", "compare",
+        "cross_validate", "impute", "influence", "leave_out", "maximal", "outliers",
+        "permutation_test", "power",
+        "profile", "simulated_residuals", "step", "subsets", "variance_test",
+    ),
+    gwas: (
+        "bivariate", "gene_sets", "grm", "heritability", "pca", "scan", "simulate", "sparse_grm",
+    ),
+    imaging: ("lmm", "mixed_effects", "sign_flips"),
+    mg: ("screen", "train"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("room", "name"), [(room, n) for room, names in LONG.items() for n in names]
+)
+def test_every_long_call_has_a_bar_where_a_person_looks(room: object, name: str) -> None:
+    """None is the default of all: nobody has to know of the argument to see it."""
+    own = inspect.signature(getattr(room, name)).parameters
+    assert own["progress"].default is None
+    assert "progress" in (getattr(room, name).__doc__ or "")

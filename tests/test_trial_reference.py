@@ -75,6 +75,23 @@ def test_unstructured_of_sas():
         assert found[i - 1, j - 1] == pytest.approx(value, abs=0.04)
 
 
+@pytest.mark.parametrize(
+    ("structure", "ml", "reml"),
+    [
+        ("us", 3700.68707570, 3700.94648570),
+        ("homcs", 3918.1221, 3917.9818),
+        ("cs", 3784.6316, 3784.8534),
+    ],
+)
+def test_the_criterion_of_sas_without_predictors(structure, ml, reml):
+    """Published in mmrm's own tests, of the intercept alone; SAS's CS is homcs, its CSH cs."""
+    for restricted, expected in ((False, ml), (True, reml)):
+        fit = ranef.lmm(
+            "FEV1 ~ 1", TABLE, residual=f"{structure}(AVISIT | USUBJID)", reml=restricted
+        )
+        assert -2 * fit.loglik == pytest.approx(expected, abs=1e-4)
+
+
 def test_least_squares_means_of_sas():
     fit = fitted("us")
     means = ranef.emmeans(fit, "ARMCD", df="kenward-roger-observed").tidy()

@@ -157,6 +157,15 @@ def test_two_rows_at_one_time_are_named(diary):
         lagged(table, "lag(x, person, time = prompt, day = day)")
 
 
+@pytest.mark.parametrize(("zone", "offset"), [(None, ""), ("Europe/Berlin", r"\+02:00")])
+def test_two_rows_at_one_datetime_are_named_as_the_table_has_it(zone, offset):
+    stamps = pd.to_datetime(["2024-03-30 09:00", "2024-03-31 09:00", "2024-03-31 09:00"])
+    table = pd.DataFrame({"person": "a", "t": stamps.tz_localize(zone), "x": [1.0, 2, 3], "y": 1.0})
+    named = rf"person a has two rows at one time, t 2024-03-31 09:00:00{offset} \(row 1 and row 2\)"
+    with pytest.raises(DataError, match=named):
+        lagged(table, "lag(x, person, time = t)")
+
+
 def test_a_row_without_a_time_has_no_place(diary):
     gone = diary.index[5]
     table = diary.assign(prompt=diary.prompt.where(diary.index != gone))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,8 @@ def lag(node: Call, scope: Scope) -> Value:
     span = given.constant("max_gap", scope)
     gap = None if span is None else read_span(span, clock, f"{node.printed}: max_gap")
     what = (given.node_of("g").printed, given.node_of("time").printed)
-    before = steps_before(time, groups, days, steps, gap, what)
+    shown = _moments(given.node_of("time"), scope) if clock else None
+    before = steps_before(time, groups, days, steps, gap, what, shown)
     if categories is not None:
         codes = np.where(before >= 0, categories.codes[before], -1).astype(np.int32)
         return Categories(codes, categories.levels)
@@ -134,6 +135,7 @@ def steps_before(
     steps: int,
     gap: float | None,
     what: tuple[str, str],
+    shown: Callable[[int], str] | None = None,
 ) -> Rows:
     """Row that stands `steps` before each row in time, -1 where there is none.
 
@@ -143,7 +145,8 @@ def steps_before(
     Raises
     ------
     DataError
-        When two rows of a series have one time; `what` names group and time.
+        When two rows of a series have one time; `what` names group and time, `shown` writes
+        the time of a row.
     """
     series = groups.codes.astype(np.int64)
     known = (series >= 0) & ~np.isnan(time)
@@ -154,7 +157,8 @@ def steps_before(
     order = rows[np.lexsort((time[rows], series[rows]))]
     s, t = series[order], time[order]
     same = s[1:] == s[:-1]
-    _refuse_duplicates(order, same & (t[1:] == t[:-1]), time, groups, what)
+    write = (lambda row: f"{time[row]:.10g}") if shown is None else shown
+    _refuse_duplicates(order, same & (t[1:] == t[:-1]), write, groups, what)
     if gap is not None:
         same &= t[1:] - t[:-1] <= gap * (1 + 1e-12)
     run = np.concatenate([[0], np.cumsum(~same)])
@@ -165,8 +169,25 @@ def steps_before(
     return before
 
 
+def _moments(node: Node, scope: Scope) -> Callable[[int], str]:
+    """Writer of a row's datetime, as its column has it."""
+    inner = node.bare
+    assert isinstance(inner, Name)
+    name = inner.value
+
+    def write(row: int) -> str:
+        codes, levels = scope.table.codes(name)
+        return level_text(levels[codes[row]])
+
+    return write
+
+
 def _refuse_duplicates(
-    order: Rows, equal: NDArray[np.bool_], time: Floats, groups: Categories, what: tuple[str, str]
+    order: Rows,
+    equal: NDArray[np.bool_],
+    write: Callable[[int], str],
+    groups: Categories,
+    what: tuple[str, str],
 ) -> None:
     if not equal.any():
         return
@@ -176,6 +197,6 @@ def _refuse_duplicates(
     more = "" if count == 1 else f", and {count_text(count - 1, 'more such row')}"
     raise DataError(
         f"{what[0]} {level_text(groups.levels[groups.codes[first]])} has two rows at one time, "
-        f"{what[1]} {time[first]:.10g} ({row_text(first)} and {row_text(second)}{more}); "
+        f"{what[1]} {write(first)} ({row_text(first)} and {row_text(second)}{more}); "
         "keep one row a time, or say what tells them apart, such as day ="
     )

@@ -193,6 +193,12 @@ def test_arguments_that_are_wrong(fit):
         ({"time": "day"}, UnknownColumnError, "no column 'day' for time"),
         ({"method": "locf"}, ModelError, "method"),
         ({"arm": "arm", "reference": "control", "delta": {"x": 1}}, LevelError, "no arm 'x'"),
+        ({"arm": "arm", "reference": "control", "delta": np.inf}, ModelError, "delta must be fini"),
+        (
+            {"arm": "arm", "reference": "control", "delta": {"control": "two"}},
+            ModelError,
+            r"delta\['control'\] must be a number, not 'two'",
+        ),
     ]
     for call, kind, message in cases:
         with pytest.raises(kind, match=message):

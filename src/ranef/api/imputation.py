@@ -340,9 +340,9 @@ class Trial:
             odd = [arm for arm in delta if arm not in known]
             if odd:
                 raise LevelError(f"delta: there is no arm {odd[0]!r}; there are {list(known)}")
-            by = {arm: float(delta.get(arm, 0.0)) for arm in known}
+            by = {arm: _shift(f"delta[{arm!r}]", delta.get(arm, 0.0)) for arm in known}
         else:
-            size = arguments.number("delta", delta)
+            size = _shift("delta", delta)
             by = {arm: size * (level_text(arm) != level_text(reference)) for arm in known}
         return np.array([by[arm] for arm in self.arms]) * self.after
 
@@ -378,6 +378,14 @@ class Trial:
             for i, R in zip(own, found, strict=True):
                 out[i] = R
         return out
+
+
+def _shift(name: str, value: Any) -> float:
+    """What is added to a response: a finite number."""
+    size = arguments.number(name, value)
+    if not np.isfinite(size):
+        raise ModelError(f"{name} must be finite, not {value!r}")
+    return size
 
 
 def _rows(fit: LinearFit, frame: Any) -> PartRows:

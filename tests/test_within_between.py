@@ -152,6 +152,8 @@ def test_what_is_refused(schools):
         ranef.within_between("mAch ~ ses + (1 | school)", schools, terms="sex")
     with pytest.raises(ModelError, match="no coefficient 'Dayz'; did you mean 'Days'"):
         fit.contrast({"Dayz": 1})
+    with pytest.raises(ModelError, match="the weight of 'Days' must be finite, not nan"):
+        fit.contrast({"Days": np.nan})
     for wrong in ({}, ["Days"], "Days"):
         with pytest.raises(ModelError, match="weights of coefficients by name"):
             fit.contrast(wrong)

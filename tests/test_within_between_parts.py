@@ -227,6 +227,11 @@ def test_interactions_are_centred_both_ways(diary):
     assert names[1] == "within(x * z, person)"
 
 
+def test_decompose_refuses_a_column_of_one_category(diary):
+    with pytest.raises(DataError, match="column 'site' has one category alone, 'a': nothing var"):
+        ranef.decompose(diary.assign(site="a"), ["x", "site"], "person")
+
+
 def test_decompose_categories_and_truth_values(diary):
     table = diary.assign(place=np.where(diary.item > 3, "work", "home"), alone=diary.item > 4)
     parts = ranef.decompose(table, ["place", "alone"], "person")

@@ -71,7 +71,7 @@ def decompose(
     Raises
     ------
     ranef.errors.DataError
-        A column exists already under one of the new names.
+        A column exists already under one of the new names, or has one category alone.
 
     Examples
     --------
@@ -156,6 +156,9 @@ def _column(name: str, data: Table) -> Iterator[Named]:
         present = [levels[k] for k in np.unique(codes[codes >= 0]).tolist()]
         if len(present) > MOST_LEVELS:
             raise DataError(f"column {name!r} has {len(present)} categories; take fewer apart")
+        if len(present) == 1:
+            only = level_text(present[0])
+            raise DataError(f"column {name!r} has one category alone, {only!r}: nothing varies")
         for level in present[1:]:
             text = level_text(level)
             yield f"{name}_{text}", Call("dummy", (Name(name), Text(text)))

@@ -109,6 +109,9 @@ def read_contrast(
             "{'between(x, g)': 1, 'within(x, g)': -1}"
         )
     numbers = [arguments.number(f"the weight of {name!r}", v) for name, v in weights.items()]
+    for name, number in zip(weights, numbers, strict=True):
+        if not np.isfinite(number):
+            raise ModelError(f"the weight of {name!r} must be finite, not {number}")
     rows, _ = read_hypotheses([str(name) for name in weights], None, terms, left_out)
     text = combination_text(dict(zip(weights, numbers, strict=True)))
     return np.asarray(np.array(numbers) @ rows)[None, :], text

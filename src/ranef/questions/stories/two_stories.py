@@ -16,7 +16,7 @@ from ranef.display.answer import Answer
 from ranef.display.canvas import percent
 from ranef.display.columns import Column, Degrees, Fixed, Listing, PValue, Sized, Written
 from ranef.display.numbers import number
-from ranef.errors import ModelError, UnknownColumnError, suggestion
+from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
 from ranef.formula.syntax import Name
 from ranef.inference.coefficients.wald import Intervals, wald
 from ranef.inference.kinds import inference_of
@@ -189,6 +189,8 @@ def two_stories(
     ------
     ranef.errors.ModelError
         The predictor does not vary within groups, or not between their means.
+    ranef.errors.DataError
+        No row has both a predictor and a group.
 
     Examples
     --------
@@ -256,6 +258,8 @@ def _refuse_constant(table: Table, predictor: str, by: str) -> None:
     if codes is None:
         return
     rows = (codes >= 0) & ~np.isnan(x)
+    if not rows.any():
+        raise DataError(f"no row has both {predictor} and {by}")
     _, dense = np.unique(codes[rows], return_inverse=True)
     within, between, _ = variance_between(x[rows], dense.astype(np.int32))
     if within <= SOME * (within + between):

@@ -157,7 +157,7 @@ def steps_before(
     order = rows[np.lexsort((time[rows], series[rows]))]
     s, t = series[order], time[order]
     same = s[1:] == s[:-1]
-    write = (lambda row: f"{time[row]:.10g}") if shown is None else shown
+    write: Callable[[int], str] = (lambda row: f"{time[row]:.10g}") if shown is None else shown
     _refuse_duplicates(order, same & (t[1:] == t[:-1]), write, groups, what)
     if gap is not None:
         same &= t[1:] - t[:-1] <= gap * (1 + 1e-12)

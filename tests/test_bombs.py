@@ -259,3 +259,20 @@ def test_damaged_gzip_is_said_to_be_damaged(hurt: Callable[[bytes], bytes], tmp_
     path.write_bytes(hurt(gzip.compress(b"1.0\t1\t1\tS\t562\tEscherichia coli\n" * 9)))
     with pytest.raises(FileError, match="is a damaged gzip file: "):
         mg.read(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+@pytest.mark.parametrize("verb", [["fit", "y ~ 1 + (1 | g)"], ["metagenomics", "screen"]])
+def test_links_that_go_in_a_circle_end_in_a_sentence(
+    verb: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ranef.cli.main import main
+
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.symlink_to(other)
+    other.symlink_to(one)
+    sheet = ["--samples", str(one)] if verb[0] == "metagenomics" else []
+    assert main([*verb, str(one), *sheet]) in (2, 3)
+    said = capsys.readouterr().err
+    assert "one" in said
+    assert "bug" not in said

@@ -24,7 +24,7 @@ from ranef.errors import DataError, FileError, UnknownColumnError, suggestion
 __all__ = ["FileTable", "Reading", "read_table"]
 
 SHOWN = 200
-FEW_ROWS = 2048
+FEW_ROWS = 256
 ZIP, OLD_OFFICE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 BINARY = {b"PAR1": "Parquet", b"ARROW1": "Feather", b"FEA1": "Feather"}
 

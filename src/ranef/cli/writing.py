@@ -68,10 +68,10 @@ def check_results(arguments: Namespace, read: Sequence[str], **kinds: Sequence[s
     for option, name in named:
         _check_kind(option, name, kinds[option])
     paths = [named_path(name) for _, name in named]
-    sources = [named_path(name).resolve() for name in read if name]
+    sources = [os.path.realpath(named_path(name)) for name in read if name]
     for path in paths:
         _check_place(path)
-        if path.exists() and path.resolve() in sources:
+        if path.exists() and os.path.realpath(path) in sources:
             raise ModelError(f"{str(path)!r} is what the command reads; name the result otherwise")
     twice = {str(path) for path in paths if paths.count(path) > 1}
     if twice:

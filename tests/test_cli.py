@@ -517,7 +517,7 @@ def test_a_file_without_a_table_is_code_3(
 def test_an_unreadable_file(
     run: Callable[..., Ran], sleep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(*_: Any) -> bytes:
+    def denied(*_: Any, **__: Any) -> bytes:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("ranef.cli.reading.Limit.read", denied)

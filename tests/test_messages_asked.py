@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from functools import cached_property
 
@@ -13,6 +14,8 @@ from refusals import refused
 
 import ranef
 from ranef import cli
+from ranef.formula.parser import parse_formula as parse
+from ranef.solve.resources import available_cores
 
 PEOPLE = [f"p{k}" for k in range(8)]
 
@@ -91,6 +94,13 @@ class World:
         return ranef.glmm(
             "rating ~ temp + (1 | judge)", ranef.data.load("wine"), family="cumulative"
         )
+
+    @cached_property
+    def zeros(self):
+        return ranef.glmm(
+            "count ~ mined", ranef.data.load("Salamanders"), family="poisson",
+            zero="~ mined + (1 | site)",
+        )  # fmt: skip
 
     @cached_property
     def studies(self):
@@ -406,6 +416,39 @@ CASES = {
         lambda w: ranef.pool([w.wine, w.wine]).predict(),
         "pool what each fit says of them",
     ),
+    "a formula that is a number": (lambda w: parse(3), "a formula is a text"),
+    "no words in a formula": (lambda w: parse("  "), "write one such as 'y ~ x + (1 | g)'"),
+    "a search of few groups": (
+        lambda w: ranef.step("y ~ x + visit + (1 | pupil)", w.table, focus="population").split(),
+        "splitting a sample needs four groups or more, and there are 3",
+    ),
+    "ranks of structural zeros": (
+        lambda w: ranef.rank(w.zeros, "site", component="zero", scale="response"),
+        "scale='response' is for effects on the mean",
+    ),
+    "new rows of relatives": (
+        lambda w: w.lmm(
+            "y ~ x + kernel(1 | id, K)", residual="ar1(visit | id)", kernels=w.kernels
+        ).predict(w.table.head(1), history=w.table.tail(3)),
+        "history= is not for levels that a kernel correlates beside residuals",
+    ),
+    "a new place of a structure": (
+        lambda w: w.visits.predict(w.table.assign(visit=9).head(2), interval="new", conf_level=0.9),
+        "visit has a place that the fit has not seen: 9",
+    ),
+    "a component that is not there": (
+        lambda w: w.ohio.estimand(component="zero"),
+        "the model has no component 'zero'",
+    ),
+    "a scale that is not there": (
+        lambda w: w.ohio.mean_scale("zero"),
+        "the model has no 'zero' part; use type='response'",
+    ),
+    "intervals that are not there": (
+        lambda w: w.ohio.interval_columns("magic", "fixed", 0.9),
+        "method='magic' is not one of",
+    ),
+    "threads as zero": (lambda w: available_cores(0), "n_jobs is 0; give a positive number"),
 }
 
 
@@ -504,6 +547,13 @@ COMMANDS = {
     "bytes that are no text": (
         {"t.csv": TABLE.encode() + b"1,\xff\xfe\x81,3\n"}, ["fit", FORMULA, "t.csv"], "--encoding",
     ),
+    "a name that no file can have": (
+        {}, ["fit", FORMULA, "a\0b.csv"], "name of a file",
+    ),
+    "a model in a letter": (
+        {"t.csv": TABLE, "m.docx": "f =~ y"}, ["sem", "m.docx", "t.csv"],
+        "a file with a model ends in",
+    ),
 }  # fmt: skip
 
 
@@ -520,3 +570,19 @@ def test_a_command_says_what_is_wrong(name, tmp_path, monkeypatch, capsys):
         code = stop.code
     assert code not in (0, None)
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_that_takes_no_file_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "t.csv").write_text(TABLE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ranef.cli.writing.os.access", lambda path, mode: False)
+    assert cli.main(["means", FORMULA, "t.csv", "--of", "x", "--out", "m.csv"]) != 0
+    assert "cannot write 'm.csv': the folder is not writable" in capsys.readouterr().err
+
+
+def test_a_workbook_names_the_package_that_reads_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "t.xlsx").write_bytes(book(["y", "x", "g"], [1, 2, 3]))
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    assert cli.main(["fit", FORMULA, str(tmp_path / "t.xlsx")]) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "needs openpyxl: pip install 'ranef[excel]'; or save the sheet as CSV" in said

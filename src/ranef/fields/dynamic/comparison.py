@@ -48,7 +48,7 @@ def compared(fits: Sequence[Any], names: Sequence[str] | None = None) -> Dynamic
         if other.estimate.given_starts != first.estimate.given_starts:
             raise ModelError("the fits take the starts of series differently; use one start=")
     if names is not None and len(names) != len(fits):
-        raise ModelError(f"names= has {len(names)} names for {len(fits)} fits")
+        raise ModelError(f"names= has {len(names)} names for {len(fits)} fits; give one each")
     notes: list[str] = []
     columns = ratio_columns(fits, names, TESTED, lambda small, large: _test(small, large, notes))
     return DynamicComparison(columns, tuple(dict.fromkeys(notes)), first.frame.library)

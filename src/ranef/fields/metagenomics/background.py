@@ -448,15 +448,22 @@ def load(path: str | PathLike[str]) -> Background:
     except FileNotFoundError as error:
         raise FileError(f"there is no file {str(source)!r}") from error
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise FileError(f"{source.name} is not a background that ranef saved") from error
+        raise FileError(
+            f"{source.name} is not a background that ranef saved; give the file of its save()"
+        ) from error
     if not isinstance(head, dict) or head.get("kind") != KIND:
-        raise FileError(f"{source.name} is not a background that ranef saved")
+        raise FileError(
+            f"{source.name} is not a background that ranef saved; give the file of its save()"
+        )
     if head.get("file_version") != FILE_VERSION:
-        raise FileError(f"{source.name} was written by another version of ranef than {__version__}")
+        raise FileError(
+            f"{source.name} was written by another version of ranef than {__version__}; train the "
+            "background again"
+        )
     try:
         made = _background(head, held)
     except (KeyError, TypeError, ValueError) as error:
-        raise FileError(f"{source.name} is damaged: {error}") from error
+        raise FileError(f"{source.name} is damaged: {error}; take another copy of it") from error
     if made.hash != head.get("hash"):
         raise FileError(f"{source.name} was changed after it was saved: its hash does not fit")
     return made

@@ -107,7 +107,7 @@ def meta(
         formula, data, offset=offset, contrasts=contrasts, missing=missing, kernels=kernels,
         functions=functions, undetermined="keep",
     )  # fmt: skip
-    name = arguments.choice("method", method, METHODS)
+    name = _estimator(method)
     spec = specification_of(call, None, errors)
     model = MetaModel(
         specification=spec, variances=errors.variances, covariance=errors.matrix, method=name,
@@ -124,3 +124,23 @@ def _column(study: Any) -> str | None:
     if study is None or isinstance(study, str):
         return study
     raise ModelError(f"study is the name of a column, not {type(study).__name__}")
+
+
+SPELLED = {
+    "dersimonianandlaird": "dl", "dersimonianlaird": "dl", "dersimonian": "dl", "moments": "dl",
+    "hedges": "he", "hedgesolkin": "he", "hedgesandolkin": "he", "ca": "he",
+    "hunterschmidt": "hs", "hunterandschmidt": "hs", "sidikjonkman": "sj",
+    "sidikandjonkman": "sj", "empiricalbayes": "eb", "paulemandel": "pm", "pauleandmandel": "pm",
+    "maximumlikelihood": "ml", "restrictedmaximumlikelihood": "reml", "random": "reml",
+    "randomeffects": "reml", "fixed": "fe", "fixedeffect": "fe", "fixedeffects": "fe",
+    "common": "fe", "commoneffect": "fe", "equaleffects": "fe", "ee": "fe", "ce": "fe",
+}  # fmt: skip
+"""How estimators are spelled elsewhere, in letters alone."""
+
+
+def _estimator(method: Any) -> str:
+    """Return the name of an estimator, or say what a full name is called here."""
+    letters = "".join(filter(str.isalpha, method)).lower() if isinstance(method, str) else ""
+    if letters in SPELLED and method not in METHODS:
+        raise ModelError(f"method={method!r} is called {SPELLED[letters]!r} here")
+    return arguments.choice("method", method, METHODS)

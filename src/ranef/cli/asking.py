@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentParser, Namespace, _ArgumentGroup
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,9 @@ __all__ = [
     "add_means",
     "answered",
     "check_answer_files",
+    "check_saved",
     "fit_of",
+    "is_saved",
     "means_of",
     "named_values",
 ]
@@ -137,6 +141,30 @@ def fit_of(arguments: Namespace) -> Any:
     import ranef
 
     return ranef.load(path)
+
+
+def check_saved(arguments: Namespace, names: Sequence[str]) -> None:
+    """Refuse what is no file of a saved fit, where several are given."""
+    for name in names:
+        if "~" in name:
+            raise FormulaError(
+                "several models are compared by the files that ranef fit --save wrote; with "
+                f"formulas: ranef compare {shlex.join(n for n in names if '~' in n)} data.csv"
+            )
+        if not Path(name).exists():
+            raise FileError(f"no file {name!r}: give the files that ranef fit --save wrote")
+        if not is_saved(name):
+            raise FormulaError(
+                f"{arguments.formula!r} has no '~': write a formula such as 'y ~ x + (1 | g)' "
+                "before the table, or give the files of saved fits alone"
+            )
+
+
+def is_saved(name: str) -> bool:
+    """Tell a saved fit by its first bytes, those of an archive that begins with fit.json."""
+    with Path(name).open("rb") as stream:
+        start = stream.read(64)
+    return start.startswith(b"PK") and b"fit.json" in start
 
 
 def _fitted(arguments: Namespace) -> Any:

@@ -143,6 +143,11 @@ def _check_formula(formula: str, data: str, command: str) -> None:
         raise FormulaError(
             f"the formula comes first and the table last: ranef {command} '{data}' '{formula}'"
         )
+    if command == "compare" and os.path.isfile(formula):
+        raise FormulaError(
+            f"{formula!r} is a file: formulas come first and the table last. Saved fits are "
+            "compared by ranef anova a.ranef b.ranef"
+        )
     if os.path.exists(formula):
         raise FormulaError(
             f"the first argument is the formula, and {formula!r} is a file; "

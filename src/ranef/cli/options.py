@@ -50,7 +50,12 @@ def _add_shared(model: _ArgumentGroup) -> None:
         help="precision weights: Var(residual) = sigma^2 / weight; with --family weights of the "
         "log density, of proportions the trials",
     )
-    model.add_argument("--offset", metavar="COL", help="added to the mean with coefficient 1")
+    model.add_argument(
+        "--offset",
+        metavar="COL",
+        help="added to the mean with coefficient 1; the exposure of a rate stands in the formula: "
+        "'y ~ x + offset(log(hours))'",
+    )
     model.add_argument(
         "--residual",
         action="append",

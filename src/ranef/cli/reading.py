@@ -6,10 +6,12 @@ What a file is, is told from its first bytes, never from its name.
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from ranef.cli.ordering import in_order, natural_order_note
 from ranef.cli.suspicion import missing_marks, row_of_sums
 from ranef.errors import DataError, FileError, UnknownColumnError, suggestion
 
-__all__ = ["FileTable", "Reading", "read_table"]
+__all__ = ["FileTable", "Reading", "read_table", "without_marks"]
 
 SHOWN = 200
 FEW_ROWS = 256
@@ -108,6 +110,7 @@ def read_table(source: str, reading: Reading) -> FileTable:
         data, notes, place = _parsed(_content(source, shown, limit), source, shown, reading, limit)
     if len(data) == 0:
         raise FileError(f"{source[:SHOWN]!r} has column names but no rows")
+    data = without_marks(data, reading.missing)
     for name in reading.numbers:
         data[name] = _as_numbers(_column(data, name), name, notes, place)
     for name in reading.factors:
@@ -123,6 +126,36 @@ def read_table(source: str, reading: Reading) -> FileTable:
     ]
     doubtful = [] if place is None else _doubtful(data, reading, place)
     return FileTable(data, [*kept, *doubtful, *_orders(data, reading)], place)
+
+
+def without_marks(data: Any, marks: Sequence[str]) -> Any:
+    """Take numbers that mark missing values away, however the file writes them.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> answers = pd.DataFrame({"q1": [1.5, -77.0, 2.0], "who": [1, 2, 3]})
+    >>> without_marks(answers, ["-77"])["q1"].isna().tolist()
+    [False, True, False]
+    """
+    import pandas as pd
+
+    numbers = [number for number in map(_number, marks) if number is not None]
+    for name in data.columns if numbers else ():
+        column = data[name]
+        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+            hit = column.isin(numbers)
+            if hit.any():
+                data = data.assign(**{name: column.mask(hit)})
+    return data
+
+
+def _number(mark: str) -> float | None:
+    try:
+        number = float(mark.replace(",", "."))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _doubtful(data: Any, reading: Reading, place: Place) -> list[str]:

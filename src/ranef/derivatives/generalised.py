@@ -232,7 +232,8 @@ def joint_covariance(estimate: GeneralisedEstimate) -> Floats:
     """
     assembly = _assembly(estimate)
     hessian, loose, moved = _curvature(assembly, estimate)
-    away = np.isin(assembly.free.first[assembly.outer], estimate.runaway)
+    runs = np.isin(assembly.free.first, estimate.runaway)
+    away = (np.linalg.inv(assembly.scale)[:, runs] != 0).any(axis=1)[assembly.outer]
     hessian = _at_limits(hessian, np.flatnonzero(away), loose)
     keep = np.ix_(loose, loose)
     outside = np.zeros_like(hessian)

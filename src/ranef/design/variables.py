@@ -24,6 +24,7 @@ from ranef.errors import (
     FormulaWarning,
     LevelError,
     ModelError,
+    UnknownColumnError,
     row_text,
     suggestion,
     warn,
@@ -472,6 +473,11 @@ def _handed_over(value: Any, what: str, table: Table) -> tuple[Floats, str]:
     """Return weights or an offset, one value a row of the table, and their name."""
     if isinstance(value, str):
         if value not in table:
+            if what == "offset" and "(" in value:
+                raise UnknownColumnError(
+                    f"offset takes a column, and {value!r} is none: a function of a column stands "
+                    f"in the formula, as in y ~ x + offset({value})"
+                )
             raise unknown_column(value, table, what)
         values, name = table.numeric(value), value
     else:

@@ -136,7 +136,7 @@ def _solution(assembly: GeneralisedAssembly, search: dict[str, Any]) -> Generali
     faces = tuple(face for face in faces if not _all_held(assembly, face.term, entries))
     coefficients = assembly.coefficients(search["coefficients"])
     covariance = _with_priors(search["fixed_covariance"], assembly, coefficients)
-    runaway = tuple(int(assembly.free.first[k]) for k in _runaway(covariance))
+    runaway = tuple(int(assembly.free.first[k]) for k in _runaway(covariance, assembly.scale))
     optimum = Optimum(
         criterion=float(search["criterion"]) + assembly.shift,
         theta=theta,
@@ -275,7 +275,20 @@ def _with_priors(covariance: Floats, assembly: GeneralisedAssembly, coefficients
     return np.asarray(np.linalg.inv(information), dtype=np.float64)
 
 
-def _runaway(covariance: Floats) -> tuple[int, ...]:
-    """Coefficients of columns of unit mean square with next to no information."""
+def _runaway(covariance: Floats, scale: Floats) -> tuple[int, ...]:
+    """Coefficients of columns of unit mean square with next to no information.
+
+    Where the core's columns are mixtures of the user's, what the mixtures without information add
+    to the variance of each coefficient of the user's.
+    """
     variance = np.diag(covariance)
+    if (variance > 1 / LEAST_INFORMATION).any() and not _is_diagonal(scale):
+        values, vectors = np.linalg.eigh(covariance)
+        loose = values > 1 / LEAST_INFORMATION
+        own = (scale @ vectors[:, loose]) ** 2 @ values[loose]
+        variance = own * (np.linalg.inv(scale) ** 2).sum(axis=0)
     return tuple(int(k) for k in np.flatnonzero(variance > 1 / LEAST_INFORMATION))
+
+
+def _is_diagonal(matrix: Floats) -> bool:
+    return not np.count_nonzero(matrix - np.diag(np.diag(matrix)))

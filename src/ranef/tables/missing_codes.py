@@ -20,6 +20,8 @@ FAR = 3.0
 """Times the largest other value, in size: so far a code lies above it, in two rows or more."""
 FARTHER = 10.0
 """The same of a code in one row."""
+APART = ((5, 0.5), (2, 1.0), (1, 3.0))
+"""Where other values are below zero too: of so many rows, the gap in ranges of the others."""
 ALONE = -77.0
 """A code below zero that needs no second row; so low at least."""
 
@@ -46,23 +48,27 @@ class MissingCode:
 def missing_codes(values: NDArray[np.float64]) -> list[MissingCode]:
     """Return the numbers of a column that look like codes for "missing".
 
-    They are all that is below zero, or lie far above everything else. NaN is left out.
+    They are all that is below zero, or lie far below or above everything else. NaN is left out.
 
     Examples
     --------
     >>> missing_codes(np.array([1.0, 2, 5, 4, 3, 1, -99, -99]))
     [MissingCode(code=-99.0, count=2, low=1.0, high=5.0)]
+    >>> missing_codes(np.array([-1.5, 0.3, 0.1, 1.2, -0.4, 2.0, -99, -99]))
+    [MissingCode(code=-99.0, count=2, low=-1.5, high=2.0)]
     >>> missing_codes(np.array([61.0, 64, 70, 66, 65, 99, 99]))
     []
     """
     present = values[np.isfinite(values)]
     below, above = np.isin(present, BELOW), np.isin(present, ABOVE)
     found = []
-    if below.any() and (present[~below] >= 0).all() and np.sum(~below) >= FEWEST:
+    if below.any() and np.sum(~below) >= FEWEST:
+        least, most = float(present[~below].min()), float(present[~below].max())
         found += [
             (code, count)
             for code, count in _counted(present[below])[::-1]
-            if count > 1 or code <= ALONE
+            if (least >= 0 and (count > 1 or code <= ALONE))
+            or (least < 0 and least - code > _gap(count) * (most - least))
         ]
     rest = present[~below & ~above]
     if above.any() and len(rest) >= FEWEST and present.max() in ABOVE:
@@ -77,6 +83,10 @@ def missing_codes(values: NDArray[np.float64]) -> list[MissingCode]:
     codes = [code for code, _ in found]
     others = present[~np.isin(present, codes)]
     return [MissingCode(c, n, float(others.min()), float(others.max())) for c, n in found]
+
+
+def _gap(count: int) -> float:
+    return next(gap for rows, gap in APART if count >= rows)
 
 
 def _counted(values: NDArray[np.float64]) -> list[tuple[float, int]]:

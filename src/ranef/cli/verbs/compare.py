@@ -107,7 +107,8 @@ def run(arguments: Namespace) -> Code:
             raise ModelError(
                 "compare takes two formulas or more, and then the table: "
                 "ranef compare 'y ~ 1 + (1 | g)' 'y ~ x + (1 | g)' data.csv. --vary makes several "
-                "models of one formula, and --focus answers for one model too"
+                "models of one formula, and --focus answers for one model too. Saved fits are "
+                "compared by ranef anova a.ranef b.ranef"
             )
     for _, own in every:
         models.check_family(own)

@@ -135,7 +135,9 @@ def _table(arguments: Namespace) -> Any:
 
     path = Path(arguments.data)
     if path.is_file() and is_spss(path):
-        return read_export(path).table
+        from ranef.cli.reading import without_marks
+
+        return without_marks(read_export(path).table, arguments.na)
     named = [arguments.outcome, *arguments.predictor, arguments.person, arguments.time]
     named += [*arguments.covariate, arguments.day, arguments.prompt, arguments.scheduled]
     formula = f"~ {' + '.join(name for name in named if name is not None)}"

@@ -206,6 +206,7 @@ def _add_scan(parser: ArgumentParser) -> None:
     results.add_argument(
         "--report", metavar="FILE.html", type=page_file, help="write the report, one HTML page"
     )
+    options.add_table(results)
     options.add_quiet(results)
 
 
@@ -270,6 +271,8 @@ def _scan(arguments: Namespace) -> Code:
         _write(found, Path(arguments.out), arguments.format)
     if arguments.report is not None:
         found.report(arguments.report, call=arguments.call)
+    for name in arguments.table:
+        found.write(name, table="top")
     if not arguments.quiet:
         print(found)
     return Code.OK

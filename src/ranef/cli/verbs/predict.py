@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -66,6 +67,8 @@ def run(arguments: Namespace) -> Code:
     fit = asking.fit_of(arguments)
     new = _new_rows(arguments, fit)
     named = {name: getattr(arguments, name) for name in ("kind", "type", "interval")}
+    if new is not None and arguments.kind in (None, "conditional"):
+        _tell_new_levels(fit, new)
     predicted = fit.predict(
         new,
         conf_level=arguments.conf_level,
@@ -90,6 +93,28 @@ def _new_rows(arguments: Namespace, fit: Any) -> Any:
         return None
     own = Namespace(**{**vars(arguments), "data": arguments.new, "formula": fit.formula})
     return models.read(own, fit.formula)
+
+
+def _tell_new_levels(fit: Any, new: Any) -> None:
+    """Say which levels of the new rows the fit has not seen."""
+    from ranef.formula.labels import list_text
+    from ranef.tables import Table
+
+    table, told = Table.of(new), set[str]()
+    for spec in getattr(fit, "parts", {}).values():
+        for factor, each in enumerate(spec.factors):
+            if each.name in told:
+                continue
+            codes, labels = spec.recipe.unseen(table, factor)
+            found = [":".join(labels[k]) for k in dict.fromkeys(codes[codes >= 0].tolist())]
+            if found:
+                told.add(each.name)
+                print(
+                    f"ranef: note: {each.name} has {len(found):,} level"
+                    f"{'s' * (len(found) > 1)} that the fit has not seen: {list_text(found)}; "
+                    "predicted from the distribution of the levels, with an interval as wide",
+                    file=sys.stderr,
+                )
 
 
 def _beside(fit: Any, new: Any, predicted: Any) -> Any:

@@ -75,6 +75,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     options.add_seed(ranks)
     results = parser.add_argument_group("results")
     options.add_out(results, "write the ranks of all levels to a .csv or .json file")
+    options.add_table(results)
+    results.add_argument("--title", metavar="TEXT", help="the title of the table for a paper")
     results.add_argument("--plot", metavar="FILE", help="draw the ranks: .png, .svg or .pdf")
     options.add_level(results)
     options.add_quiet(results)
@@ -84,7 +86,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Code:
     """Fit the model, rank its levels, write ranks and picture."""
     models.check_family(arguments)
-    writing.check_files(arguments, plot=writing.PICTURES)
+    writing.check_files(arguments, table=writing.TABLES, plot=writing.PICTURES)
     data = models.read(arguments, arguments.formula)
     fit = models.fitted(arguments, data, arguments.formula)
     question = {name: getattr(arguments, name) for name in QUESTION}
@@ -96,7 +98,7 @@ def run(arguments: Namespace) -> Code:
 
 
 def _write(ranking: Ranking, arguments: Namespace) -> None:
-    """Write ranks and picture, each whole or not at all."""
+    """Write ranks, tables and picture, each whole or not at all."""
     table = ranking.tidy(sort=True)
     about = {
         "formula": arguments.formula,
@@ -107,6 +109,8 @@ def _write(ranking: Ranking, arguments: Namespace) -> None:
     writing.write_results(
         arguments, lambda: table, lambda: {"ranking": about, "levels": writing.records(table)}
     )
+    for name in arguments.table:
+        ranking.write(name, title=arguments.title)
     if arguments.plot is not None:
         from ranef.questions.levels import rank_pictures
 

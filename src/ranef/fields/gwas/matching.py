@@ -134,7 +134,8 @@ def match(
         use &= where >= 0
         rows.append(where)
         notes += [
-            f"{mark!r} was read as a missing value in {count:,} cells of the {table.name}"
+            f"{mark!r} was read as a missing value in {count:,} "
+            f"{'cell' if count == 1 else 'cells'} of the {table.name}"
             for mark, count in table.marked.items()
         ]
     places = np.flatnonzero(use).astype(np.int32)
@@ -219,10 +220,28 @@ def _zeros(table: Labelled, samples: Samples, where: NDArray[np.intp]) -> list[s
         if row < 0 and i.startswith("0") and i.lstrip("0") in lost
     ]  # fmt: skip
     if not missed:
+        return _cases(table, samples, where)
+    return [
+        *_cases(table, samples, where),
+        f"{len(missed):,} samples such as {missed[0]!r} have rows in the {table.name} but for "
+        "leading zeros, which a program took for a number's; read the column IID as text",
+    ]
+
+
+def _cases(table: Labelled, samples: Samples, where: NDArray[np.intp]) -> list[str]:
+    """Say of samples that would be found but for upper and lower case."""
+    if (where >= 0).all():
+        return []
+    known = {i.casefold(): i for i in table.iid}
+    missed = [
+        i for i, row in zip(samples.iid, where, strict=True)
+        if row < 0 and known.get(i.casefold(), i) != i
+    ]  # fmt: skip
+    if not missed:
         return []
     return [
         f"{len(missed):,} samples such as {missed[0]!r} have rows in the {table.name} but for "
-        "leading zeros, which a program took for a number's; read the column IID as text"
+        f"upper and lower case, such as {known[missed[0].casefold()]!r}; write them alike"
     ]
 
 
@@ -252,6 +271,26 @@ def read_labelled(
         name, None if fid is None else _ids(table, fid, name), _ids(table, iid, name), columns,
         dict(marked), table.library, False,
     )  # fmt: skip
+
+
+def _refuse_heading(rows: Sequence[Sequence[str]], path: PathLike[str], na: Sequence[str]) -> None:
+    """Refuse a first line of names without IID: words above numbers."""
+    words = [k for k, cell in enumerate(rows[0]) if _number(cell) is None and cell not in na]
+    below = [row[k] for row in rows[1:] for k in words if k < len(row)]
+    titled = any(len(row) != len(rows[0]) for row in rows[1:]) and len(words) == len(rows[0])
+    later = [row for row in rows[1:] if any(cell.upper() in IIDS for cell in row)]
+    if later or (len(words) == len(rows[0]) and any(_number(cell) is not None for cell in below)):
+        raise DataError(
+            f"the first line of {str(path)!r} is no row of data, and no column of it is called "
+            f"IID: it has {list_text(list(rows[0]))}. Take titles away, and call the column with "
+            "the names of the samples IID"
+        )
+    if titled:
+        raise DataError(
+            f"the first line of {str(path)!r} has {len(rows[0])} columns "
+            f"({list_text(list(rows[0]))}) and others do not: take titles above the names of the "
+            "columns away"
+        )
 
 
 def _unmarked(
@@ -287,6 +326,7 @@ def _read_file(name: str, given: str | PathLike[str], na: Sequence[str]) -> Labe
     if start is None:
         if len(rows[0]) < 2:
             raise DataError(f"{str(path)!r} has no column IID, nor FID and IID in front")
+        _refuse_heading(rows, path, na)
         extra = [FAM_TRAIT] if len(rows[0]) == 3 else []
         extra = extra or [f"{FAM_TRAIT}{k + 1}" for k in range(len(rows[0]) - 2)]
         titles = ["FID", "IID", *extra]
@@ -371,6 +411,8 @@ def _typed(text: NDArray[Any], na: Sequence[str]) -> tuple[NDArray[Any], dict[st
     missing = np.array([cell in marks for cell in text], dtype=bool)
     marked = Counter(text[missing].tolist())
     numbers = np.full(len(text), np.nan)
+    if _has_decimal_commas(text[~missing]):
+        text = np.array([cell.replace(",", ".") for cell in text], dtype=object)
     for k in np.flatnonzero(~missing):
         number = _number(text[k])
         if number is None:
@@ -379,6 +421,16 @@ def _typed(text: NDArray[Any], na: Sequence[str]) -> tuple[NDArray[Any], dict[st
             return out, dict(marked)
         numbers[k] = number
     return numbers, dict(marked)
+
+
+COMMA = re.compile(r"[+-]?\d+(,\d+)?")
+"""A number whose decimal mark is a comma, or that has none."""
+
+
+def _has_decimal_commas(cells: NDArray[Any]) -> bool:
+    """Tell numbers such as 174,9; where each comma has three digits behind it nothing is told."""
+    parts = [cell.partition(",")[2] for cell in cells]
+    return any(part and len(part) != 3 for part in parts) and all(map(COMMA.fullmatch, cells))
 
 
 def _number(text: str) -> float | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from ranef.errors import FormulaError, shortened
 
-__all__ = ["read_mplus"]
+__all__ = ["is_mplus", "read_mplus"]
 
 COMMANDS = (
     "TITLE", "DATA", "VARIABLE", "DEFINE", "ANALYSIS", "MODEL", "OUTPUT", "SAVEDATA", "PLOT",
@@ -66,6 +66,18 @@ def read_mplus(text: str) -> str:
     if not lines:
         raise FormulaError("the Mplus input has no MODEL command")
     return "\n".join([*lines, *constraints])
+
+
+def is_mplus(text: str) -> bool:
+    """Tell an Mplus input, which has a command MODEL and no tilde, from lavaan's language.
+
+    Examples
+    --------
+    >>> is_mplus("MODEL: f BY y1-y3;"), is_mplus("f =~ y1 + y2 + y3")
+    (True, False)
+    """
+    plain = re.sub(r"!.*", "", text)
+    return "~" not in plain and any(kind == "MODEL" for kind, *_ in _sections(plain))
 
 
 def _refuse(sections: Sequence[tuple[str, str, str | None, str]]) -> None:

@@ -25,6 +25,7 @@ from ranef.fields.structural import page, storing  # noqa: F401
 from ranef.fields.structural.estimate import SE, estimated
 from ranef.fields.structural.fit import StructuralModelFit
 from ranef.fields.structural.model import Model, Request
+from ranef.fields.structural.mplus import is_mplus, read_mplus
 from ranef.fields.structural.parameters import CLASSES
 from ranef.fields.structural.reading import MISSING, read_values
 from ranef.fields.structural.syntax import Syntax, read_syntax
@@ -86,7 +87,8 @@ def sem(
     Parameters
     ----------
     model : str
-        ``=~`` is measured by, ``~`` is regressed on, ``~~`` covaries with, ``~ 1`` intercepts;
+        In lavaan's language, or the input of Mplus with its ``MODEL:``. ``=~`` is measured by,
+        ``~`` is regressed on, ``~~`` covaries with, ``~ 1`` intercepts;
         ``a*x`` labels, ``0*x`` fixes, ``NA*x`` frees, ``start(0.5)*x`` starts, ``rv("s")*x``
         makes a slope random; ``:= == < >`` define and constrain.
     data : table
@@ -238,6 +240,8 @@ def read_request(
         )
     if isinstance(model, PathLike):
         raise ModelError("the model is text; read a file first")
+    if is_mplus(model):
+        model = read_mplus(model)
     equal = tuple(name.replace(".", "_") for name in _names("group_equal", group_equal))
     for name in equal:
         arguments.choice("group_equal", name, CLASSES)

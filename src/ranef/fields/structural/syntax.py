@@ -231,7 +231,10 @@ def _read_line(line: list[Token], reading: _Reading) -> None:
         said = " ".join(t.text for t in line)
         hint = "; a regression is written with ~, as in 'y ~ x'" if "=" in said else ""
         if any(t.text.upper() in ("BY", "ON", "WITH") for t in line[1:]):
-            hint = "; BY, ON and WITH of Mplus are =~, ~ and ~~ (ranef sem reads its .inp files)"
+            hint = (
+                "; BY, ON and WITH of Mplus are =~, ~ and ~~ (with MODEL: before them they are "
+                "read as they are)"
+            )
         raise FormulaError(
             f"{where}: {shortened(said)} has no operator; they are =~ ~ ~~ := == < >{hint}"
         )

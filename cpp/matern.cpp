@@ -35,7 +35,8 @@ std::pair<double, double> polygamma(double x) {
 
 // log Gamma(x) less (x - 1/2) log x - x + log(2 pi) / 2, small where x is large.
 double stirling_rest(double x) {
-    if (x < 12.0) return std::lgamma(x) - (x - 0.5) * std::log(x) + x - 0.5 * std::log(2.0 * pi);
+    if (x < 12.0) // std::lgamma writes its sign where all threads see it
+        return std::log(std::tgamma(x)) - (x - 0.5) * std::log(x) + x - 0.5 * std::log(2.0 * pi);
     const double z = 1.0 / (x * x);
     return (1.0 / 12 -
             z * (1.0 / 360 -

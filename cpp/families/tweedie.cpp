@@ -34,7 +34,7 @@ struct Middle {
         j = stride > 1 ? mode : std::max(1.0, std::floor(mode));
         // near p = 1 a neighbour of the largest term is smaller than any number beside it
         if (stride == 1 && a > sharp &&
-            c > std::log(j + 1) + std::lgamma(a * (j + 1)) - std::lgamma(a * j))
+            c > std::log(j + 1) + log_gamma(a * (j + 1), 0).f - log_gamma(a * j, 0).f)
             ++j;
     }
 };

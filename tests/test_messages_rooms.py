@@ -205,14 +205,14 @@ CASES = {
     ),
     "a VCF that is a folder": (
         lambda w: ((w.folder / "d.vcf").mkdir(), gwas.read_genotypes(w.folder / "d.vcf")),
-        "cannot read",
+        "is no file, but a folder",
     ),
     "a table of means that is a folder": (
         lambda w: (
             (w.folder / "d.geno").mkdir(),
             gwas.read_genotypes(w.folder / "d.geno", samples=list("abc")),
         ),
-        "cannot read",
+        "is no file, but a folder",
     ),
     "a PGEN without variants": (
         lambda w: (
@@ -274,7 +274,8 @@ ABSENT = {
 def test_a_package_that_is_absent_is_named_and_how_to_install_it(package, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "diary.sav").write_bytes(b"$FL2" + bytes(200))
-    monkeypatch.setitem(sys.modules, package, None)
+    for name in [package, *(n for n in sys.modules if n.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     call, said = ABSENT[package]
     with pytest.raises(RanefError) as caught:
         call()

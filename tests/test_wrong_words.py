@@ -227,7 +227,7 @@ WRONG = {
         lambda w: ranef.meta(
             "yi ~ 1", BCG.assign(yi=1.0, vi=0.1), variance="vi", method="DerSimonian-Laird"
         ),
-        "use one of 'fe', 'dl', 'he', 'hs', 'sj', 'eb', 'pm', 'ml', 'reml'",
+        "method='DerSimonian-Laird' is called 'dl' here",
     ),
     "formula smart quotes": (
         lambda w: ranef.lmm("Reaction ~ Days + (1 | “Subject”)", SLEEP),

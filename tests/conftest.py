@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -82,3 +83,17 @@ def agree(request: pytest.FixtureRequest) -> Agree:
     """Compare numbers with a peer's, see `agreement`."""
     target = request.config.getoption("--validation")
     return agreement(None if target is None else Path(target))
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command line: its exit code, and what it writes to either stream."""
+    from ranef.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call

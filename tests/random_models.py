@@ -17,8 +17,6 @@ estimated, and a search of its own for a better optimum.
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 import traceback
 import warnings
@@ -31,6 +29,7 @@ import numpy as np
 import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
+from random_cases import main
 from scipy.optimize import minimize
 
 import ranef
@@ -583,22 +582,11 @@ def _better(fit: Any, twin: Twin) -> Iterator[str]:
         yield f"a better optimum: {gap:.6g} lower ({fit.optimum.message}, {fit.optimum.starts})"
 
 
-def run(seed: int, first: int, stop: int) -> list[dict[str, Any]]:
-    """Return the models that have faults."""
-    found = []
-    for k in range(first, stop):
-        print(json.dumps([seed, k]), file=sys.stderr, flush=True)
-        wrong = faults([seed, k])
-        if wrong:
-            case = problem([seed, k])
-            found.append({"seed": [seed, k], "formula": case.formula,
-                          "arguments": case.arguments, "faults": wrong})  # fmt: skip
-    return found
+def told(seed: list[int]) -> dict[str, Any]:
+    """What a report shows of a model."""
+    case = problem(seed)
+    return {"formula": case.formula, "arguments": case.arguments}
 
 
 if __name__ == "__main__":
-    numbers = [int(v) for v in sys.argv[1:]]
-    first, stop = (0, numbers[1]) if len(numbers) == 2 else (numbers[1], numbers[2])
-    wrong = run(numbers[0], first, stop)
-    print(json.dumps(wrong, indent=1))
-    sys.exit(1 if wrong else 0)
+    main(faults, told)

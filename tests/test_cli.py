@@ -29,7 +29,6 @@ from pyarrow import feather
 
 import ranef
 from ranef.cli.delimited import Dialect, read_delimited
-from ranef.cli.main import main
 from ranef.cli.reading import Reading, read_table
 from ranef.cli.writing import strict
 from ranef.errors import FileError
@@ -42,17 +41,6 @@ FORMULA = "Reaction ~ Days + (Days | Subject)"
 LOGLIK = -871.814136  # lme4, REML (tests/reference)
 
 Ran = tuple[int, str, str]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    def call(*arguments: object) -> Ran:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

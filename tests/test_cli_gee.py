@@ -8,20 +8,8 @@ import json
 import pytest
 
 import ranef
-from ranef.cli.main import main
 
 CALL = ("gee", "resp ~ age * smoke", "ohio", "--groups", "id", "--family", "binomial")
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def test_it_writes_every_result(run, tmp_path):

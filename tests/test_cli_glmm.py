@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 import ranef
-from ranef.cli.main import main
 
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
 
 Ran = tuple[int, str, str]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    def call(*arguments: object) -> Ran:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def test_fit_writes_every_result(run, tmp_path):

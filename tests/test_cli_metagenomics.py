@@ -8,18 +8,6 @@ import pandas as pd
 import pytest
 
 from ranef import metagenomics as mg
-from ranef.cli.main import main
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -12,21 +12,9 @@ import pandas as pd
 import pytest
 
 import ranef
-from ranef.cli import main
 
 FORMULA = "yield ~ nitro + Variety + (1 | Block/Variety)"
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

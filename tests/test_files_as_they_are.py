@@ -22,23 +22,11 @@ from pyarrow import feather, parquet
 
 import ranef
 from ranef.cli.delimited import Dialect, read_delimited
-from ranef.cli.main import main
 from ranef.cli.reading import Reading, read_table
 from ranef.errors import DataError, FileError
 from ranef.tables import Table
 
 Ran = tuple[int, str, str]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    def call(*arguments: object) -> Ran:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def read(content: str | bytes, **dialect: Any) -> tuple[dict[str, list[Any]], list[str]]:

@@ -11,23 +11,11 @@ import pandas as pd
 import pytest
 
 import ranef
-from ranef.cli import main
 from ranef.errors import DataError, FormulaError, ModelError, UnknownColumnError
 from ranef.fields.gwas.matching import read_labelled
 from ranef.tables.missing_codes import missing_codes
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

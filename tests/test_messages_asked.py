@@ -47,6 +47,11 @@ class World:
     def lmm(self, formula="y ~ x + (1 | id)", data=None, **how):
         return ranef.lmm(formula, self.table if data is None else data, **how)
 
+    def trials(self, right, more):
+        """A binomial fit with so many failures more in each row."""
+        table = self.table.assign(count=self.table["count"] + more)
+        return ranef.glmm(f"cbind(hit, count) ~ {right} + (1 | id)", table, family="binomial")
+
     @cached_property
     def plain(self):
         return self.lmm("y ~ x", random="none")
@@ -226,31 +231,15 @@ CASES = {
     ),
     "other trials": (
         lambda w: ranef.anova(
-            ranef.glmm(
-                "cbind(hit, count) ~ x + (1 | id)",
-                w.table.assign(count=w.table["count"] + 1),
-                family="binomial",
-            ),
-            ranef.glmm(
-                "cbind(hit, count) ~ 1 + (1 | id)",
-                w.table.assign(count=w.table["count"] + 2),
-                family="binomial",
-            ),
+            w.trials("x", 1),
+            w.trials("1", 2),
         ),
         "have different trials; fit both to the same response",
     ),
     "criteria of other trials": (
         lambda w: ranef.compare(
-            ranef.glmm(
-                "cbind(hit, count) ~ x + (1 | id)",
-                w.table.assign(count=w.table["count"] + 1),
-                family="binomial",
-            ),
-            ranef.glmm(
-                "cbind(hit, count) ~ 1 + (1 | id)",
-                w.table.assign(count=w.table["count"] + 2),
-                family="binomial",
-            ),
+            w.trials("x", 1),
+            w.trials("1", 2),
             focus="population",
         ),
         "have different trials; fit both to the same response",

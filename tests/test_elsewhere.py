@@ -5,13 +5,18 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 from typing import Any
 
 import pytest
 
 import ranef
-from ranef import elsewhere
-from ranef.errors import ArgumentError, ModelError, UnknownColumnError
+from ranef.elsewhere import explained
+from ranef.elsewhere.arguments import ADVICE
+from ranef.elsewhere.attributes import ATTRIBUTES
+from ranef.elsewhere.formulas import FORMULA as WRITTEN
+from ranef.elsewhere.functions import FUNCTIONS
+from ranef.errors import ArgumentError, ModelError, RanefError, UnknownColumnError
 from ranef.families.vocabulary import _ELSEWHERE, _WORDS, FAMILIES, family
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
@@ -78,7 +83,7 @@ def test_errors_from_within_a_function_stay_theirs(sleep: Any) -> None:
         raise TypeError("mine too")
 
     with pytest.raises(TypeError, match="mine too"):
-        elsewhere.explained(asks)(1)
+        explained(asks)(1)
     with pytest.raises(Exception, match="mine"):
         ranef.lmm("Reaction ~ f(Days) + (1 | Subject)", sleep, functions={"f": broken})
 
@@ -131,15 +136,139 @@ def test_a_function_of_the_face_is_itself() -> None:
 
 def test_every_hint_names_what_exists() -> None:
     """A hint that sends people to a name that is not there is worse than none."""
-    import re
-
-    texts = [*elsewhere._FUNCTIONS.values(), *elsewhere._ADVICE.values()]
-    texts += elsewhere._ATTRIBUTES.values()
+    texts = [
+        *FUNCTIONS.values(), *ATTRIBUTES.values(), *WRITTEN.values(), *ADVICE.values()
+    ]  # fmt: skip
+    faces: tuple[Any, ...] = (
+        ranef.LinearMixedModelFit, ranef.MarginalModelFit, ranef.MetaModelFit,
+        ranef.StructuralModelFit,
+    )  # fmt: skip
     for text in texts:
         for name in re.findall(r"ranef\.([\w.]+)", text):
             found: Any = ranef
             for part in name.rstrip(".").split("."):
                 found = getattr(found, part)
+        for name in re.findall(r"\bfit\.(\w+)", text):
+            assert any(hasattr(face, name) for face in faces) or name in STATED, (name, text)
+
+
+STATED = {"family", "optimum", "theta", "vcov", "coef", "formula"}
+"""What a fit carries by itself, and not by its class."""
+
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [
+        ("distance ~ age + s(age) + (1 | Subject)", "ns(x, 3); mgcv's s(g, bs='re') is (1 | g)"),
+        ("distance ~ age + s(Subject, bs='re')", "for s(): mgcv's s(g, bs='re') is (1 | g)"),
+        ("distance ~ age + Error(Subject)", "for Error(): a random intercept is (1 | g)"),
+        ("distance ~ age + (1/Subject)", "parted by a bar, (1 | Subject)"),
+        ("distance ~ zscore(age) + (1 | Subject)", "did you mean 'scale'?"),
+        ("distance ~ ln(age) + (1 | Subject)", "did you mean 'log'?"),
+        ("distance ~ rcs(age, 3) + (1 | Subject)", "natural splines are ns(x, 3)"),
+        ("distance ~ I(age - mean(age)) + (1 | Subject)", "center(x) subtracts the mean"),
+        ("distance ~ age - mean(age) + (1 | Subject)", "a term that the formula does not have"),
+        ("distance ~ age + zerocorr(age | Subject)", "uncorrelated random effects are (x || g)"),
+        ("distance ~ age + (1 | gr(Subject, by=Sex))", "the group stands alone: (1 | g)"),
+        ("distance ~ age + (1 | Sex %in% Subject)", "Sex %in% Subject is Subject:Sex"),
+        ("distance ~ age + (1 | 'Subject')", "a column's name has no quotes"),
+        ("distance | weights(age) ~ Sex + (1 | Subject)", "weights='column'"),
+        ("distance ~ i.Sex + (1 | Subject)", "a column read as categories is factor(Sex)"),
+        ("distance ~ c.age + (1 | Subject)", "a column of numbers stands by its own name, age"),
+        ("distance ~ L.age + (1 | Subject)", "lag(age, g, time = t)"),
+        ("distance ~ age.Sex + (1 | Subject)", "the interaction of age and Sex is age:Sex"),
+        ("distance ~ age & Sex + (1 | Subject)", "an interaction is a:b"),
+        ("distance ~ Sex##age + (1 | Subject)", "an interaction is a:b"),
+        ("distance ~ lag(age, 1, Subject) + (1 | Subject)", "lag(age, g, time = t, n = 1)"),
+        ("distance ~ within(age) + (1 | Subject)", "within() needs 'g': within(x, g)"),
+        ("bf(distance ~ age + (1 | Subject))", "stands alone, without bf(...)"),
+        ("distance \u223c age + (1 | Subject)", "it looks like '~'"),
+        ("distance ~ age + (1 \u2502 Subject)", "it looks like '|'"),
+        ("distance ~ age \u00d7 Sex + (1 | Subject)", "it looks like '*'"),
+        ("distance ~ age \u2013 Sex + (1 | Subject)", "it looks like '-'"),
+        ("distance ~ age + (1 | Subject);", "a formula is one expression"),
+    ],
+)
+def test_formulas_of_other_packages(formula: str, said: str) -> None:
+    with pytest.raises(RanefError) as caught:
+        ranef.lmm(formula, ranef.data.load("Orthodont"))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("formula", "named"),
+    [
+        ("distance ~ center(age) + within(age, Subject) + (1 | Subject)", {}),
+        ("distance ~ between(age, Subject) + (1 | Subject)", {}),
+        ("distance ~ age + (1 | mm(Subject, other))", {}),
+        ("distance ~ exp(0 + t | Subject)", {}),
+        ("distance ~ age + homdiag(0 + Sex | Subject)", {}),
+        ("distance ~ age + (0 + Sex || Subject)", {}),
+        ("distance ~ lag(age, Subject, time = t, n = 1) + (1 | Subject)", {}),
+        ("distance ~ age + I(pmax(age - 10, 0)) + (1 | Subject)", {}),
+        ("distance ~ ns(age, 3) + ifelse(age > 10, 1, 0) + (1 | Subject)", {}),
+        ("distance ~ age", {"residual": "ou(t | Subject)"}),
+        ("distance ~ age", {"residual": "cs(t | Subject)"}),
+        ("distance ~ age", {"residual": "ar1(t | Subject)"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_the_answers_write_can_be_written(formula: str, named: dict[str, Any]) -> None:
+    data = ranef.data.load("Orthodont")
+    data = data.assign(t=(data["age"] - 8) / 2, other=data["Subject"])
+    assert ranef.lmm(formula, data, **named).n_obs > 50
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gam", "penalised splines are not part of ranef"),
+        ("stan_lmer", "ranef.lmm and ranef.glmm take priors="),
+        ("MixedModel", "ranef.lmm(formula, data)"),
+        ("mepoisson", "ranef.glmm with family='poisson'"),
+        ("xtreg", "ranef.lmm with (1 | g)"),
+        ("GENLINMIXED", "ranef.glmm"),
+        ("aov_ez", "ranef.anova(fit)"),
+        ("polr", "family='cumulative'"),
+        ("glmer.nb", "family='nbinom2'"),
+        ("BIC", "fit.bic"),
+        ("tab_model", "ranef.table([a, b])"),
+        ("rma.uni", "ranef.meta"),
+        ("plink2", "ranef.gwas.scan"),
+        ("flameo", "ranef.imaging.MixedEffectsSecondLevel"),
+        ("modindices", "modification_indices()"),
+        ("read_model", "ranef.load(path)"),
+        ("GridSearchCV", "ranef.sklearn.MixedModel"),
+        ("dredge", "ranef.subsets"),
+    ],
+)
+def test_functions_of_other_packages(name: str, said: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(ranef, name)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("std_errors", "fit.bse"),
+        ("tstat", "fit.tvalues"),
+        ("rsquared_adj", "fit.r2()"),
+        ("getME", "fit.augment()"),
+        ("REMLcrit", "fit.deviance"),
+        ("qqnorm", "fit.plot.qq()"),
+        ("get_margeff", "fit.average('x')"),
+        ("lincom", "fit.test('x = 1')"),
+        ("hatvalues", "fit.leverage()"),
+        ("to_pickle", "fit.save(path)"),
+        ("refitML", "reml=False"),
+        ("pp_check", "fit.simulated_residuals()"),
+    ],
+)
+def test_attributes_of_other_fits(fit: Any, name: str, said: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(fit, name)
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(

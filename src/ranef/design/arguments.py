@@ -94,6 +94,7 @@ class Arguments:
 
     def __init__(self, node: Call, names: tuple[str, ...]) -> None:
         self.node = node
+        self.names = names
         self.found: dict[str, Node] = {}
         if len(node.arguments) > len(names):
             raise self.error(f"takes at most {len(names)} arguments")
@@ -110,7 +111,8 @@ class Arguments:
 
     def node_of(self, name: str) -> Node:
         if name not in self.found:
-            raise self.error(f"needs {name!r}")
+            written = ", ".join(self.names[: self.names.index(name) + 1])
+            raise self.error(f"needs {name!r}: {self.node.function}({written})")
         return self.found[name]
 
     def rows(self, name: str, scope: Scope) -> Floats:

@@ -6,6 +6,7 @@ and parts share grouping factors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +22,11 @@ from ranef.design.residual import ResidualReader
 from ranef.design.response import ResponseKind
 from ranef.design.specification import Specification
 from ranef.design.variables import Frame
+from ranef.elsewhere import random_hint
 from ranef.errors import ModelError, RankWarning, warn
 from ranef.formula.labels import count_text
 from ranef.formula.model import Model
+from ranef.formula.syntax import Call, walk
 from ranef.tables.accounting import Accounting
 
 __all__ = ["Answer", "Builder", "Part", "check_random"]
@@ -38,12 +41,23 @@ def check_random(models: Sequence[Model], mixed: bool) -> None:
         raise ModelError(
             "the model has no random term; a mixed model needs one, such as (1 | g). "
             "random='none' (--random none on the command line) fits it without random effects"
+            f"{_written_elsewhere(models)}"
         )
     if bars and not mixed:
         raise ModelError(
             f"({bars[0].text}) is a random term, which a model without random effects does not "
             "have; take it out of the formula"
         )
+
+
+def _written_elsewhere(models: Sequence[Model]) -> str:
+    """Answer random effects that stand in a formula as another package writes them."""
+    slashed = re.search(r"\(\s*[01]\s*/\s*([\w.]+)", " ".join(model.text for model in models))
+    if slashed:
+        return f"; effects and their groups are parted by a bar, (1 | {slashed[1]})"
+    variables = [variable for model in models for variable in model.fixed.variables]
+    nodes = [node for variable in variables for node in walk(variable)]
+    return random_hint([node.function for node in nodes if isinstance(node, Call)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from ranef.design.functions import ELEMENTWISE, FUNCTIONS, call_user
 from ranef.design.scope import Scope
 from ranef.design.state import State
 from ranef.design.values import Categories, Constant, Numbers, Value
+from ranef.elsewhere import formula_hint
 from ranef.errors import DataError, FileError, FormulaError, UnknownColumnError, suggestion
 from ranef.formula.labels import list_text
 from ranef.formula.syntax import (
@@ -145,13 +146,29 @@ def unknown_column(name: str, table: Table, what: str = "") -> UnknownColumnErro
     what : str
         The argument that the name was given for, if one was.
     """
-    hint = suggestion(name, table.columns)
+    hint = _marked_hint(name, table) or suggestion(name, table.columns)
     if name in getattr(table.index, "names", ()):
         hint = f"; {name!r} is the index of the table: table.reset_index() makes it a column"
     return UnknownColumnError(
         f"no column {name!r}{f' for {what}' if what else ''}"
         f"{hint or f'; the table has {list_text(table.columns, 8)}'}"
     )
+
+
+def _marked_hint(name: str, table: Table) -> str:
+    """Answer a column's name with the mark of another program: ``i.sex``, ``L.stress``, ``a.b``."""
+    mark, _, rest = name.partition(".")
+    if rest not in table:
+        return ""
+    if mark in ("i", "ib", "b"):
+        return f"; a column read as categories is factor({rest})"
+    if mark == "c":
+        return f"; a column of numbers stands by its own name, {rest}"
+    if mark in ("L", "l", "D", "F"):
+        return f"; the value before is lag({rest}, g, time = t), by group and time"
+    if mark in table:
+        return f"; the interaction of {mark} and {rest} is {mark}:{rest}"
+    return ""
 
 
 def _value_of(column: Column) -> Value:
@@ -255,7 +272,7 @@ def _call(node: Call, scope: Scope) -> Value:
     if name in FUNCTIONS:
         return FUNCTIONS[name](node, scope)
     known = [*FUNCTIONS, *ELEMENTWISE, *scope.functions]
-    hint = suggestion(name, known) or _column_hint(node, scope)
+    hint = formula_hint(name) or suggestion(name, known) or _column_hint(node, scope)
     if name in scope.table:
         hint = f"; {name!r} is a column, and an operator such as * is missing before '('"
     own = f"; a function of your own is given by functions={{{name!r}: ...}}"

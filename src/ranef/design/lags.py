@@ -15,7 +15,7 @@ from ranef.design.values import Categories, Numbers, Value
 from ranef.errors import DataError, row_text
 from ranef.formula.labels import count_text, level_text
 from ranef.formula.model import Model
-from ranef.formula.syntax import Call, Name, Node, walk
+from ranef.formula.syntax import Call, Name, Node, Number, walk
 from ranef.tables.moments import are_times, written_times
 
 __all__ = ["lag", "lagged_outcomes", "read_span", "steps_before", "times_of"]
@@ -43,6 +43,11 @@ def lag(node: Call, scope: Scope) -> Value:
         refuse_text_column(of.value, scope.table)
     categories = x if isinstance(x, Categories) else None
     numbers = given.rows("x", scope) if categories is None else None
+    if isinstance(given.node_of("g"), Number):
+        raise given.error(
+            f"takes the group second and the steps by name: lag({of.printed}, g, time = t, "
+            f"n = {given.node_of('g').printed})"
+        )
     groups = read_categories(given.node_of("g"), node, scope)
     if "time" not in given.found:
         raise given.error(

@@ -15,7 +15,7 @@ from ranef.display.canvas import percent
 from ranef.display.columns import Column, Degrees, Fixed, Listing, PValue, Sized
 from ranef.errors import ModelError
 from ranef.fits.hypothesis import combination_text
-from ranef.fits.named_hypotheses import read_hypotheses
+from ranef.fits.named_hypotheses import named_rows
 from ranef.inference.coefficients.wald import Intervals
 
 __all__ = ["Contrast", "read_contrast"]
@@ -112,6 +112,6 @@ def read_contrast(
     for name, number in zip(weights, numbers, strict=True):
         if not np.isfinite(number):
             raise ModelError(f"the weight of {name!r} must be finite, not {number}")
-    rows, _ = read_hypotheses([str(name) for name in weights], None, terms, left_out)
+    rows = named_rows([str(name) for name in weights], terms, left_out)
     text = combination_text(dict(zip(weights, numbers, strict=True)))
     return np.asarray(np.array(numbers) @ rows)[None, :], text

@@ -231,7 +231,8 @@ class Fit(ReaderNames, ABC):
         ----------
         L : (q, P) array or sequence of str
             Linear functions of the coefficients (of all parts of a generalised model, in
-            the order of ``tidy()``); or names of coefficients that are zero.
+            the order of ``tidy()``); or names of coefficients that are zero; or equations,
+            ``"age = 1"``, ``"armb - armc = 0"``.
         rhs : (q,) array, optional
             What the functions are under the hypothesis; zero by default.
         df : str, optional
@@ -252,6 +253,8 @@ class Fit(ReaderNames, ABC):
         >>> round(found.statistic, 4), found.df1, round(found.df2, 6)
         (22.3556, 3, 24.0)
         >>> round(fit.test([[0, 1, -1, 0]], rhs=[1]).p_value, 3)
+        0.211
+        >>> round(fit.test("TypeT2 - TypeT3 = 1").p_value, 3)
         0.211
         """
         names = tuple(label.full for label in self.labels)

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError, ModelError, suggestion
+from ranef.fits.equations import read_equation
 from ranef.formula.labels import spelled
 
-__all__ = ["read_hypotheses"]
+__all__ = ["named_rows", "read_hypotheses"]
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +25,7 @@ def read_hypotheses(
     Parameters
     ----------
     L : (q, P) array or sequence of str
-        Functions of the coefficients, or names of some.
+        Functions of the coefficients; or names of some, or equations of them, ``"a - b = 1"``.
     rhs : (q,) array or None
     terms : sequence of str, P
         Names of the coefficients.
@@ -33,7 +34,11 @@ def read_hypotheses(
     """
     names = [L] if isinstance(L, str) else L
     if isinstance(names, Sequence) and names and all(isinstance(x, str) for x in names):
-        rows = _named(names, terms, left_out)
+        rows, stated = _stated(names, terms, left_out)
+        if stated.any():
+            if rhs is not None:
+                raise ModelError("give the values in the equations or as rhs, not both")
+            return rows, stated
     else:
         rows = np.atleast_2d(_numbers(L, "a hypothesis is a matrix with one column a coefficient"))
     if rows.ndim != 2 or rows.shape[1] != len(terms) or not len(rows):
@@ -49,7 +54,22 @@ def read_hypotheses(
     return rows, values
 
 
-def _named(names: Sequence[str], terms: Sequence[str], left_out: Sequence[str]) -> Floats:
+def _stated(
+    texts: Sequence[str], terms: Sequence[str], left_out: Sequence[str]
+) -> tuple[Floats, Floats]:
+    """Return rows and values of names and of equations."""
+    rows, values = [], []
+    for text in texts:
+        known = spelled(text, terms) in terms or text in left_out
+        found = None if known else read_equation(text, terms)
+        row, value = (named_rows([text], terms, left_out)[0], 0.0) if found is None else found
+        rows.append(row)
+        values.append(value)
+    return np.array(rows), np.array(values)
+
+
+def named_rows(names: Sequence[str], terms: Sequence[str], left_out: Sequence[str]) -> Floats:
+    """Return a row for each name of a coefficient, one there and zero elsewhere."""
     names = [spelled(name, terms) for name in names]
     for name in names:
         if name in left_out and name not in terms:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
+from ranef.elsewhere import formula_hint
 from ranef.errors import FormulaError, UnknownColumnError, suggestion
 from ranef.formula.membership import Membership, read_membership
 from ranef.formula.parser import parse_formula
@@ -416,6 +417,10 @@ class _Reader:
                 raise self.error("'.' cannot be a grouping factor", node)
             return [[node]]
         hint = "write one term for each factor: (1 | a) + (1 | b)"
+        if isinstance(node, Text):
+            hint = "a column's name has no quotes"
+        if isinstance(node, Binary) and node.operator == "%in%":
+            hint = f"{node.printed} is {node.right.printed}:{node.left.printed}"
         raise self.error(f"a grouping factor is a name, a:b, a/b, a*b or a + b; {hint}", node)
 
     def single(self, node: Node) -> list[Node]:
@@ -488,7 +493,7 @@ class _Predictor:
         first = node.arguments[0].bare if node.arguments else None
         if first is not None and _is_bar(first) and node.function not in ("I", "factor", "C"):
             if node.function not in STRUCTURES:
-                hint = suggestion(node.function, STRUCTURES)
+                hint = formula_hint(node.function) or suggestion(node.function, STRUCTURES)
                 raise UnknownColumnError(
                     f"no covariance structure {node.function!r}{hint}; "
                     f"there are {', '.join(STRUCTURES)}"
@@ -545,7 +550,14 @@ class _Predictor:
                 found.update(dict.fromkeys(self.expand(part, additive)))
             else:
                 before = self.intercept
-                for term in self.expand(part):
+                removed = self.expand(part)
+                if isinstance(inner, Call) and found.keys().isdisjoint(removed):
+                    raise self.reader.error(
+                        f"'- {inner.printed}' takes out a term that the formula does not have; "
+                        "arithmetic stands inside I(): I(x - 10), and center(x) subtracts the mean",
+                        part,
+                    )
+                for term in removed:
                     found.pop(term, None)
                 self.intercept = before
             self.check(len(found), part)
@@ -560,6 +572,8 @@ class _Predictor:
             return self.power(node)
         if operator not in ("*", "/", ":", "%in%"):
             message = f"{operator!r} belongs inside I(): I({_beside(node)})"
+            if operator == "&":
+                message += "; an interaction is a:b, with its main effects a*b"
             raise self.reader.error(message, node)
         left, right = self.expand(node.left), self.expand(node.right)
         self.check(len(left) * len(right), node)

@@ -132,6 +132,9 @@ class _Parser:
             return self.error("the formula ends too early")
         if self.here.kind == "operator":
             hint = MEANT.get(self.here.value, "")
+            first, second = self.tokens[:2]
+            if self.here.value == "~" and first.kind == "name" and second.value == "(":
+                hint += f", and stands alone, without {first.value}(...)"
             before = self.tokens[self.index - 1] if self.index else self.here
             if self.here.value == "|" == before.value:
                 hint = "; a double bar is written without a blank: (x || g)"

@@ -13,6 +13,18 @@ MAX_LENGTH = 100_000
 MAX_TOKENS = 20_000
 NUMBER = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?L?")
 OPERATOR = re.compile(r"%in%|%%|%/%|\*\*|\|\||&&|<=|>=|==|!=|::|[-+*/^:|&<>=!~(),]")
+LOOKALIKES = {
+    **dict.fromkeys("\u223c\u02dc\uff5e\u301c", "~"),
+    **dict.fromkeys("\u2502\u2223\uff5c\u00a6\u2758", "|"),
+    **dict.fromkeys("\u00d7\u2217\u00b7\u22c5\u2715\u2022", "*"),
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
+    **dict.fromkeys("\u00f7\u2044\u2215", "/"),
+    **dict.fromkeys("\uff0b", "+"),
+    **dict.fromkeys("\uff1a\ua789\u2236", ":"),
+    **dict.fromkeys("\uff08", "("),
+    **dict.fromkeys("\uff09", ")"),
+}
+"""Signs that word processors and keyboards put in the place of those of a formula."""
 ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"', "`": "`"}
 
 
@@ -78,7 +90,13 @@ def _next_token(text: str, position: int) -> tuple[Token, int]:
     if operator:
         value = "^" if operator.group() == "**" else operator.group()
         return Token("operator", value, position), operator.end()
-    hint = "; a name with spaces or signs goes in backticks: `my column`" if ch in "{}@#%" else ""
+    hint = "; a name with spaces or signs goes in backticks: `my column`" if ch in "{}@%" else ""
+    if ch in LOOKALIKES:
+        hint = f"; it looks like {LOOKALIKES[ch]!r}, which is meant here"
+    if ch == "#":
+        hint = "; an interaction is a:b, with its main effects a*b, and a remark stands outside"
+    if ch == ";":
+        hint = "; a formula is one expression, y ~ x + (1 | g); other wishes are arguments"
     if ch in "[]$":
         hint = (
             "; a column is named without its table, as y ~ x; a name with such signs goes in "

@@ -139,7 +139,8 @@ class RobustCovariance(Answer):
         Parameters
         ----------
         L : (q, P) array or sequence of str
-            Linear functions of the coefficients; or names of coefficients that are zero.
+            Linear functions of the coefficients; or names of coefficients that are zero; or
+            equations, ``"age = 1"``.
         rhs : (q,) array, optional
             What the functions are under the hypothesis; zero by default.
 

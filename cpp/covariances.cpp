@@ -80,7 +80,8 @@ void Criterion::covariances(bool with_fixed) {
     for (int d = 0; d < depth; ++d)
         chain_R_[d].resize(static_cast<size_t>(b_.chain[d].q) * b_.chain[d].r * b_.chain[d].width);
     if (b_.T > 0) {
-        invert_tail(with_fixed);
+        if (!inverted_ || with_fixed != reml_) invert_tail(with_fixed);
+        inverted_ = inverted_ && with_fixed == reml_ && !any_kernel();
         if (any_kernel()) tail_->unapply_kernels(false);
         if (b_.chain.empty()) return;
         leader_R_.resize(b_.tail_value.size() +

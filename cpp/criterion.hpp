@@ -98,8 +98,11 @@ class Criterion final : public Objective {
     void solve();
     // The same with the chain's modes and scores.
     void score();
-    // Gradient and Hessian (column-major) at the last phi; calls solve().
+    // Gradient and Hessian (column-major) at the last phi; calls solve(). Without a place for the
+    // Hessian the gradient alone.
     void differentiate(double* gradient, double* hessian) override;
+    // Derivatives with respect to Psi become those with respect to the parameters of that phi.
+    void contract(const std::vector<Vector>& by_psi, double* gradient) const;
     double evaluate(const double* phi) override { return factorise(phi); }
     void near_end(bool near) override { tail_->keep_factor(near); }
 
@@ -241,6 +244,7 @@ class Criterion final : public Objective {
     bool reml_;
     int threads_;
     bool known_scale_, held_ = false;
+    bool informed_ = true;  // average information comes with the gradient
     bool inverted_ = false; // the tail holds R as the derivatives leave it
     bool solved_ = false, known_ = false, sound_ = false;
     double value_ = 0; // at phi_, where known_

@@ -96,7 +96,7 @@ void Criterion::descend(int depth, int chunk, bool derivatives) {
     std::vector<int> own;
     InformationSums* information =
         derivatives && !sum_information_.empty() ? &sum_information_[chunk] : nullptr;
-    if (derivatives && alone && !information)
+    if (derivatives && alone && informed_ && !information)
         for (int i = 0; i < K; ++i)
             if (factor_of_[i] == c.factor) own.push_back(i);
     Vector v(own.size() * r), Mv(own.size() * r);

@@ -11,7 +11,7 @@
 #include <optional>
 
 #include "arrays.hpp"
-#include "laplace.hpp"
+#include "laplace_moved.hpp"
 #include "penalty.hpp"
 #include "quadrature.hpp"
 
@@ -319,6 +319,46 @@ class GeneralisedProblem {
         return out;
     }
 
+    // For second derivatives at x: criterion (k, 2), gradient (k, 2, D), coefficients (k, 2, p)
+    // and psi_gradient, by factor (k, 2, r, r), at k pairs of points high and low (k, D) at the
+    // same distance from it. Their modes are those of x moved along their tangent: see
+    // laplace_moved.cpp.
+    nb::dict beside(Input<1> x, Input<2> high, Input<2> low, const Modes* end) {
+        check(x, laplace_->parameters());
+        const size_t k = high.shape(0), D = laplace_->parameters(), p = coefficients();
+        for (const Input<2>* given : {&high, &low}) {
+            need(given->shape(0) == k && given->shape(1) == D,
+                 "the points must be two tables with one row each for a direction");
+            need_finite(given->data(), given->size(), "the points");
+        }
+        need(!end || fits(end->place), "these are the modes of another problem");
+        const Vector at(x.data(), x.data() + D);
+        Sides out;
+        const auto& factors = laplace_->blocks().factors;
+        unlocked([&] {
+            const Turns::Turn turn(turns_);
+            out.psi_gradient.resize(factors.size());
+            size_t once = 1;
+            for (size_t first = 0; first < k; first += once) {
+                stand_at(at, end);
+                once = std::min(laplace_->tangents_at_once(), k - first);
+                look_beside(*laplace_, objective(), once, high.data() + first * D,
+                            low.data() + first * D, out);
+            }
+        });
+        nb::dict d;
+        d["criterion"] = to_array(std::move(out.criterion), {k, 2});
+        d["gradient"] = to_array(std::move(out.gradient), {k, 2, D});
+        d["coefficients"] = to_array(std::move(out.coefficients), {k, 2, p});
+        nb::list by_factor;
+        for (size_t f = 0; f < factors.size(); ++f) {
+            const size_t r = factors[f].r;
+            by_factor.append(to_array(std::move(out.psi_gradient[f]), {k, 2, r, r}));
+        }
+        d["psi_gradient"] = by_factor;
+        return d;
+    }
+
     // Evaluations, passes over the rows and factorisations until now.
     nb::tuple work() {
         LaplaceCounts done;
@@ -409,21 +449,27 @@ class GeneralisedProblem {
         check(x, laplace_->parameters());
         need(!end || fits(end->place), "these are the modes of another problem");
         const Vector at(x.data(), x.data() + x.shape(0));
-        const size_t number = end && end->x == at ? end->number : 0;
         unlocked([&] {
             const Turns::Turn turn(turns_);
-            const bool there = standing_ && standing_->x == at && standing_->number == number;
-            standing_.reset(); // a call that is broken off leaves no trace
-            if (!there) {
-                laplace_->restart();
-                if (number)
-                    laplace_->stand(end->place, at.data());
-                else
-                    settle(at.data());
-            }
+            const size_t number = stand_at(at, end);
             question();
             standing_ = Standing{at, number};
         });
+    }
+
+    // Whoever calls this has the turn, and says afterwards where the problem stands then; a call
+    // that is broken off leaves no trace. Returns the number of the end, 0 without one.
+    size_t stand_at(const Vector& at, const Modes* end) {
+        const size_t number = end && end->x == at ? end->number : 0;
+        const bool there = standing_ && standing_->x == at && standing_->number == number;
+        standing_.reset();
+        if (there) return number;
+        laplace_->restart();
+        if (number)
+            laplace_->stand(end->place, at.data());
+        else
+            settle(at.data());
+        return number;
     }
 
     static nb::tuple tuple(nb::handle value, size_t size) {
@@ -650,6 +696,8 @@ void bind_generalised(nb::module_& m) {
              "end"_a.none() = nb::none())
         .def("mode_scores", &GeneralisedProblem::mode_scores, "x"_a, "end"_a.none() = nb::none())
         .def("modes_of", &GeneralisedProblem::modes_of, "x"_a, "displacements"_a,
+             "end"_a.none() = nb::none())
+        .def("beside", &GeneralisedProblem::beside, "x"_a, "high"_a, "low"_a,
              "end"_a.none() = nb::none())
         .def_prop_ro("work", &GeneralisedProblem::work)
         .def("posterior", &GeneralisedProblem::posterior, "x"_a, "factor"_a)

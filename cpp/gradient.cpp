@@ -150,8 +150,8 @@ void Criterion::differentiate_crossed(Vector& gram, Vector& t, Vector& e) {
                 for (int c = 0; c < r; ++c) G_[f][a * r + c] -= ratio * s[a] * s[c];
         }
     }
-    tail_->schur_times(K, v.data(), e.data());
-    for (int i = 0; i < K; ++i)
+    if (informed_) tail_->schur_times(K, v.data(), e.data());
+    for (int i = 0; i < K && informed_; ++i)
         for (int k = 0; k <= i; ++k)
             gram[static_cast<size_t>(i) * K + k] +=
                 inner(N, v.data() + at(0, i, N), e.data() + at(0, k, N));
@@ -165,6 +165,10 @@ void Criterion::differentiate_crossed(Vector& gram, Vector& t, Vector& e) {
     if (!b_.chain.empty()) {
         const bool large = b_.tail_column.size() > 10000 && !DenseTail::dense_leader(b_);
         for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) { descend_by_size(0, c, true); });
+    }
+    if (!informed_) {
+        if (kernel) tail_->reapply_kernels();
+        return;
     }
     Vector leader(static_cast<size_t>(N) * K, 0.0);
     for (int c = 0; c < b_.chunks; ++c)
@@ -194,7 +198,7 @@ void Criterion::differentiate_chain(Vector& e) {
         }
     }
     const bool large = b_.chain[0].panel.size() > 20000;
-    if (alone && InformationSums::worthwhile(b_.chain[0].r, K))
+    if (alone && informed_ && InformationSums::worthwhile(b_.chain[0].r, K))
         sum_information_.assign(b_.chunks, InformationSums(b_.chain[0].r, b_.p));
     for_chunks(b_.chunks, large ? threads_ : 1, [&](int c) {
         for (Vector* sum : {&sum_G_[c], &sum_gram_[c], &sum_t_[c], &sum_e_[c]})
@@ -202,7 +206,7 @@ void Criterion::differentiate_chain(Vector& e) {
         for (int d = static_cast<int>(b_.chain.size()) - 1; d >= 0; --d) {
             descend_by_size(d, c, true);
         }
-        if (!alone) information_up(c);
+        if (!alone && informed_) information_up(c);
         if (!sum_information_.empty()) sum_information_[c].finish();
     });
     if (!sum_information_.empty()) contract_information(e);
@@ -276,8 +280,16 @@ void Criterion::add_structure_curvature(double* hessian) const {
         }
 }
 
+void Criterion::contract(const std::vector<Vector>& by_psi, double* gradient) const {
+    for (int i = 0; i < b_.parameters; ++i) {
+        const Vector& G = by_psi[factor_of_[i]];
+        gradient[i] = inner(static_cast<int>(G.size()), G.data(), dpsi_[i].data());
+    }
+}
+
 void Criterion::differentiate(double* gradient, double* hessian) {
     const int N = b_.order(), K = b_.parameters;
+    informed_ = hessian != nullptr;
     solve();
     structure_derivatives();
     for (Vector& G : G_) std::fill(G.begin(), G.end(), 0.0);
@@ -296,18 +308,17 @@ void Criterion::differentiate(double* gradient, double* hessian) {
         for (size_t k = 0; k < gram.size(); ++k) gram[k] += sum_gram_[c][k];
         for (int i = 0; i < K; ++i) t[i] += sum_t_[c][i];
     }
-    take_out_remaining(gram, e);
     if (extra_)
         for (size_t f = 0; f < G_.size(); ++f)
             for (size_t k = 0; k < G_[f].size(); ++k) G_[f][k] += (*extra_)[f][k];
+    contract(G_, gradient);
+    if (!informed_) return;
+    take_out_remaining(gram, e);
     const double t_share = known_scale_ ? 0.0 : ratio / r2_;
-    for (int i = 0; i < K; ++i) {
-        const Vector& G = G_[factor_of_[i]];
-        gradient[i] = inner(static_cast<int>(G.size()), G.data(), dpsi_[i].data());
+    for (int i = 0; i < K; ++i)
         for (int k = 0; k <= i; ++k)
             hessian[at(i, k, K)] = hessian[at(k, i, K)] =
                 ratio * gram[static_cast<size_t>(i) * K + k] - t_share * t[i] * t[k];
-    }
     second_order(ratio, gram);
     add_structure_curvature(hessian);
 }

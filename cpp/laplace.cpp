@@ -118,6 +118,7 @@ void Laplace::restart(const Place* place) {
     warm_beta_ = place ? place->coefficients : Vector(p_, 0.0);
     before_ = total();
     counts_ = {};
+    take(nullptr);
     differentiated_ = false;
     criterion_.use(inner_.response);
     criterion_.add_gradient(nullptr);
@@ -434,9 +435,9 @@ void Laplace::stand(const Place& place, const double* x) {
 
 double Laplace::evaluate(const double* x) {
     ++counts_.evaluations;
-    differentiated_ = false;
+    differentiated_ = differentiated_given_ = false;
     set_parameters(x);
-    if (!find_mode(phi_.data())) return infinity;
+    if (given_ ? !std::isfinite(evaluate_given()) : !find_mode(phi_.data())) return infinity;
     const double d = -2 * density_ + penalty(score_, score_) + logdet_ -
                      static_cast<double>(integrated_.size()) * log_two_pi;
     return std::isfinite(d) ? d : infinity;

@@ -55,6 +55,7 @@ class Laplace final : public Objective {
     void differentiate(double* gradient, double* hessian) override;
     const Vector& psi(int factor) const override { return criterion_.psi(factor); }
     const Vector& gradient_psi(int factor) const override {
+        if (differentiated_given_) return given_G_[factor];
         return integrated_.empty() ? outer_c_.gradient_psi(factor)
                                    : criterion_.gradient_psi(factor);
     }
@@ -78,6 +79,8 @@ class Laplace final : public Objective {
     Place place() const { return {warm_, warm_beta_, {}}; }
     // Of the last differentiate().
     Place end() const { return {warm_, warm_beta_, score_}; }
+    // Where it stands, scores too.
+    Place here() const { return {mode_, beta_, score_}; }
     // Back to where it was made: what was evaluated before leaves no trace in later answers,
     // nor does a call that was broken off. The first mode is looked for from `place`, from
     // zero where there is none, and from that of the last derivatives only where the density
@@ -90,6 +93,17 @@ class Laplace final : public Objective {
     // Whether derivatives were taken at this point last.
     bool stands_at(const double* x) const;
     void near_end(bool near) override { outer_c_.near_end(near); }
+
+    // See laplace_moved.cpp. Where the problem stands: how the modes move from there to `high`,
+    // (many, parameters), and by as much the other way to `low`; and how many at once, as memory
+    // has it.
+    std::vector<Place> tangents(size_t many, const double* high, const double* low);
+    size_t tangents_at_once() const;
+    Place beside(const Place& centre, const Place& tangent, double side) const;
+    // From here on evaluate() takes these modes as they are, and differentiate() gives the
+    // gradient at them alone, until null is handed over or the problem begins anew.
+    void take(const Place* given);
+    bool given() const { return given_ != nullptr; }
 
     // Since the last restart(), and of all time.
     const LaplaceCounts& counts() const { return counts_; }
@@ -154,7 +168,10 @@ class Laplace final : public Objective {
     double rounding() const;
     bool find_mode(const double* phi);
     bool newton(const double* phi, bool from_zero);
-    void third();
+    void third(bool outer = true);
+    std::vector<Vector> moved_by_covariances(const double* high, const double* low) const;
+    double evaluate_given();
+    void differentiate_given(double* gradient);
     void joint_mode(const double* phi, int iterations);
     void differentiate_beta(double* gradient);
     void restricted(double* gradient, double* hessian);
@@ -184,6 +201,9 @@ class Laplace final : public Objective {
     Vector warm_beta_;
     bool warm_known_ = false;
     Place last_; // empty: none
+    const Place* given_ = nullptr;
+    bool differentiated_given_ = false;
+    std::vector<Vector> given_G_;
     double logdet_ = 0, density_ = 0;
     std::vector<Vector> extra_gradient_;
     Vector C_, correction_;

@@ -17,7 +17,8 @@ constexpr int most_ridges = 12; // tried on an indefinite information
 } // namespace
 
 // f', W of all predictors, t and the cross-products with X, at the mode.
-void Laplace::third() {
+// outer: with X, of all coefficients.
+void Laplace::third(bool outer) {
     const int A = static_cast<int>(active_.size()), S_size = A * (A + 1) / 2;
     const Derivatives places{M_};
     const int count = places.count(3);
@@ -65,13 +66,15 @@ void Laplace::third() {
                     }
             }
         }
+        if (!outer) return;
         working_responses(all_, outer_W_, false, first, last);
         predictors_.refill(outer_, outer_W_, q.data(), c);
     });
-    predictors_.refill_shared(outer_, outer_W_, q.data());
+    if (outer) predictors_.refill_shared(outer_, outer_W_, q.data());
 }
 
 void Laplace::differentiate(double* gradient, double* hessian) {
+    if (given_) return differentiate_given(gradient);
     warm_ = mode_;
     warm_beta_ = beta_;
     warm_known_ = differentiated_ = true;

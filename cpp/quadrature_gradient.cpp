@@ -504,7 +504,7 @@ void Quadrature::add_adjoints(const std::vector<Columns>& columns, int d, size_t
 void Quadrature::differentiate(double* gradient, double* hessian) {
     if (!smooth_)
         throw std::invalid_argument("quadrature differentiates unstructured or diagonal terms");
-    laplace_.differentiate(gradient, hessian);
+    if (!laplace_.given()) laplace_.differentiate(gradient, hessian);
     for_chunks(predictors_.chunks(), threads_, [&](int c) {
         Sums& sums = sums_[c];
         sums.Lambda.resize(depth_.size());

@@ -1,6 +1,7 @@
 """No argument, no shortage, no thread and no signal ends the process or leaves a trace."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -350,3 +351,19 @@ def test_a_profile_in_threads_leaves_blas_alone():
         before = blas_threads()
         ranef.profile(fit, n_jobs=4, progress=False)
         assert blas_threads() == before
+
+
+def test_loops_for_several_processors_have_no_fused_products():
+    """A product that one processor fuses and another does not would move the last bits."""
+    root = Path(__file__).parents[1]
+    options = re.search(
+        r"set_source_files_properties\(([^)]*?)PROPERTIES COMPILE_OPTIONS \"-ffp-contract=off",
+        (root / "CMakeLists.txt").read_text(),
+    )
+    assert options
+    marked = {
+        path.relative_to(root).as_posix() for path in (root / "cpp").rglob("*.cpp")
+        if re.search(r"^RANEF_CLONES|^#define RANEF_LEVEL ", path.read_text(), re.M)
+    }  # fmt: skip
+    assert len(marked) >= 7
+    assert marked == set(options.group(1).split())

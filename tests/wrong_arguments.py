@@ -330,6 +330,9 @@ def entries() -> list[Entry]:
                   dict(x=np.array([0.5, 0.4, 0.1, 0.2]), factor=1), right=core is DEEP),
             Entry("GeneralisedProblem.all_mode_covariances", core.all_mode_covariances,
                   dict(x=np.array([0.5, 0.4, 0.1, 0.2]))),
+            Entry("GeneralisedProblem.beside", core.beside,
+                  dict(x=np.array([0.5, 0.4, 0.1, 0.2]), high=np.full((3, 4), 0.51),
+                       low=np.full((3, 4), 0.49), end=None)),
         ]  # fmt: skip
     for core in (LAPLACE, NODES):
         out += [

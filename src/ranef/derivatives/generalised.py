@@ -89,13 +89,17 @@ def _state(assembly: GeneralisedAssembly, inner: Floats, spot: Spot) -> tuple[Fl
     """Gradient in the core's outer coefficients and theta, and all coefficients."""
     modes = assembly.ends[0].modes if assembly.ends else None
     state = assembly.core.state(np.concatenate([spot.phi, inner]), True, modes)
-    if not np.isfinite(state["criterion"]):
+    _need_finite(state["criterion"])
+    by_coefficient = state["gradient"][assembly.core.parameters :]
+    return np.concatenate([by_coefficient, spot.gradient(state)]), state["coefficients"]
+
+
+def _need_finite(criterion: float | Floats) -> None:
+    if not np.isfinite(criterion).all():
         raise ModelError(
             "the likelihood is not finite a small step from the optimum: no covariance matrix "
             "of the estimates can be given"
         )
-    by_coefficient = state["gradient"][assembly.core.parameters :]
-    return np.concatenate([by_coefficient, spot.gradient(state)]), state["coefficients"]
 
 
 def joint_gradient(estimate: GeneralisedEstimate, coefficients: Floats, theta: Floats) -> Floats:
@@ -148,7 +152,7 @@ def _curvature(
     """Hessian in the core's outer coefficients and theta, what is free, and the
     derivatives of all the core's coefficients with respect to these.
 
-    Central differences of the exact gradient.
+    Central differences of the exact gradient, at modes that move along their tangent.
     """
     ranks, theta = estimate.optimum.ranks, estimate.theta
     inner = assembly.inner(estimate.coefficients)[assembly.outer]
@@ -159,21 +163,58 @@ def _curvature(
     hessian = np.zeros((len(x), len(x)))
     moved = np.zeros((assembly.free.count, len(x)))
 
-    still = assembly.spot(theta, ranks)
-
-    def moved_by(i: np.intp, step: float) -> tuple[Floats, Floats]:
-        at = x.copy()
-        at[i] += step
-        return _state(assembly, at[:m], still if i < m else assembly.spot(at[m:], ranks))
-
-    for i in np.flatnonzero(loose):
-        step = float(steps[i])
-        ends = zip(moved_by(i, step), moved_by(i, -step), strict=True)
-        hessian[i], moved[:, i] = ((high - low) / (2 * step) for high, low in ends)
+    entries = np.flatnonzero(loose)
+    if len(entries):
+        slopes, moves = _sides(assembly, estimate, x, entries, steps)
+        hessian[entries], moved[:, entries] = slopes, moves.T
     keep = np.ix_(loose, loose)
     symmetric = np.zeros_like(hessian)
     symmetric[keep] = (hessian[keep] + hessian[keep].T) / 2
     return symmetric, loose, moved
+
+
+def _sides(
+    assembly: GeneralisedAssembly,
+    estimate: GeneralisedEstimate,
+    x: Floats,
+    entries: NDArray[np.intp],
+    steps: Floats,
+) -> tuple[Floats, Floats]:
+    """Derivatives of the gradient and of the core's coefficients, by entries of x.
+
+    Parameters
+    ----------
+    x : array
+        The core's outer coefficients, then theta.
+    entries : (k,) array
+    steps : array of the length of x
+    """
+    ranks, m, K = estimate.optimum.ranks, len(assembly.outer), assembly.core.parameters
+    still = assembly.spot(estimate.theta, ranks)
+    spots: list[tuple[Spot, Spot]] = []
+    points = np.zeros((2, len(entries), K + m))
+    for j, i in enumerate(entries):
+        pair = []
+        for side, sign in enumerate((1, -1)):
+            at = x.copy()
+            at[i] += sign * steps[i]
+            spot = still if i < m else assembly.spot(at[m:], ranks)
+            points[side, j] = np.concatenate([spot.phi, at[:m]])
+            pair.append(spot)
+        spots.append((pair[0], pair[1]))
+    own = solution(estimate)
+    found = assembly.core.beside(own.x, points[0], points[1], own.end)
+    _need_finite(found["criterion"])
+    slopes = np.zeros((len(entries), len(x)))
+    for j, pair_of in enumerate(spots):
+        for spot, side, sign in zip(pair_of, (0, 1), (1, -1), strict=True):
+            gradient = found["gradient"][j, side]
+            by_psi = [G[j, side] for G in found["psi_gradient"]]
+            by_theta = spot.gradient({"gradient": gradient, "psi_gradient": by_psi})
+            slopes[j] += sign * np.concatenate([gradient[K:], by_theta])
+    width = 2 * steps[entries, None]
+    moved = found["coefficients"][:, 0] - found["coefficients"][:, 1]
+    return slopes / width, moved / width
 
 
 def _loose(

@@ -1,5 +1,6 @@
 """The analysis of experience sampling data in one call."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 import ranef
+from ranef.cli import main
 from ranef.errors import (
     DataError,
     DataWarning,
@@ -461,6 +463,25 @@ def test_lifedata(tmp_path):
     ]  # fmt: skip
     assert table["start"].tolist()[::2] == ["2020-01-28T09:06:30", "2020-01-28T17:40:00"]
     assert table["start"].tolist()[1] is None
+
+
+def test_the_command_knows_what_an_app_writes_for_no_answer(tmp_path, capsys):
+    """No note on text where LifeData says that nobody responded."""
+    rng = np.random.default_rng(3)
+    silent = "User didn't respond to this notification"
+    rows = ["Participant ID,Notification Time,Session Name,Responded,mood,stress"]
+    for person, day, beep in itertools.product(range(8), range(4), range(4)):
+        x = rng.normal()
+        said = f"1,{x + person / 4 + rng.normal():.2f},{x:.2f}" if beep else ",".join([silent] * 3)
+        rows.append(f"{person},2020-01-0{day + 1} {9 + 3 * beep:02d}:05:00,Check in,{said}")
+    path = tmp_path / "life.csv"
+    path.write_text("\n".join(rows), "utf-8")
+    names = ["--outcome", "mood", "--predictor", "stress", "--person", "Participant ID"]
+    code = main(["diary", str(path), *names, "--time", "scheduled", "--scheduled", "scheduled"])
+    shown = capsys.readouterr()
+    assert code == 0
+    assert "is read as text" not in shown.err
+    assert "Compliance 75% of 128 prompts" in shown.out
 
 
 def test_inertia_is_shrunken_by_what_its_pairs_are_worth(diary):

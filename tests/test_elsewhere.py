@@ -99,6 +99,29 @@ def test_missing_arguments_and_too_many_places(fit: Any) -> None:
         ranef.lmm("y ~ x", {}, "ar1(t | g)")
     with pytest.raises(ArgumentError, match=r"needs L as well: test\(L, "):
         fit.test()
+    with pytest.raises(
+        ArgumentError, match=r"needs model and test as well: .*formula is called 'model'"
+    ):
+        ranef.power(formula="y ~ x + (1 | g)", design={"g": 8})
+
+
+@pytest.mark.parametrize(
+    ("function", "named", "said"),
+    [
+        ("missing_patterns", {"id": "a"}, "did you mean 'subject'?"),
+        ("missing_patterns", {"treatment": "a"}, "did you mean 'arm'?"),
+        ("two_stories", {"person": "a"}, "did you mean 'by'?"),
+        ("decompose", {"groups": "a"}, "it takes table, columns, by, used"),
+        ("diary", {"participant": "a"}, "did you mean 'person'?"),
+        ("lmm", {"id": "a"}, "grouping factors stand in the formula"),
+    ],
+)
+def test_advice_on_formulas_is_for_functions_that_take_one(
+    function: str, named: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        getattr(ranef, function)({}, "y", **named)
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -229,11 +229,23 @@ class LinearDescription(MixedDescription):
             lines.insert(2, weights)
         if self.mean.residual is not None:
             lines.append(words.residual_term(self.mean.residual))
-        return lines
+        return [*lines, *self._processes()]
 
     def random(self) -> list[str]:
         own = self.mean.residual
-        return [*super().random(), *([] if own is None else [words.residual_term(own)])]
+        residual = [] if own is None else [words.residual_term(own)]
+        return [*super().random(), *residual, *self._processes()]
+
+    def _processes(self) -> list[str]:
+        """Random effects that are processes, told from residuals that are."""
+        if self.mean.residual is not None and self.mean.residual.parts:
+            return []
+        estimate = self.estimate
+        said = [
+            words.process_beside_residual(term, estimate.factors[term.factor].name)
+            for term in estimate.terms
+        ]
+        return [line for line in said if line is not None]
 
     def reading(self) -> list[str]:
         slopes = [name for name in self.mean.names if name != "(Intercept)"]

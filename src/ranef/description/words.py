@@ -18,6 +18,7 @@ __all__ = [
     "double_bars",
     "fixed_part",
     "listed",
+    "process_beside_residual",
     "random_term",
     "residual_term",
     "rows_used",
@@ -96,6 +97,10 @@ def random_term(term: RandomTerm, factor: GroupingFactor, before: str = "") -> s
             f"{_capital(before + effect)} varies between {where}; a row has those of the levels "
             "that it belongs to, by their weights."
         )
+    if over := _over(term):
+        shape = STRUCTURES[term.structure]
+        start = f"{before}effects of {term.size:,} places of {over}"
+        return f"{_capital(start)} vary between {where}, {shape}."
     names = [_coefficient(term, name) for name in term.names[:6]]
     if term.size > 6:
         names = [*names[:5], f"{term.size - 5} more coefficients"]
@@ -111,6 +116,29 @@ def random_term(term: RandomTerm, factor: GroupingFactor, before: str = "") -> s
     if term.rank is not None:
         shape = f"{shape} {term.rank}"
     return f"{text}, {shape}."
+
+
+PROCESSES = frozenset({"ou", "exp", "gau", "mat"})
+"""Structures over time or space, which residuals may have as well."""
+
+
+def _over(term: RandomTerm) -> str:
+    """What a process runs over, ``"hours"`` of ``ou(0 + hours | person)``; else nothing."""
+    if term.structure not in PROCESSES or term.positions is None:
+        return ""
+    left = term.label.partition("(")[2].partition("|")[0].strip()
+    return left.removeprefix("0 + ").removesuffix(" - 1").removesuffix(" + 0")
+
+
+def process_beside_residual(term: RandomTerm, group: str) -> str | None:
+    """Tell a process among the random effects from the same one as the residual."""
+    over = _over(term)
+    if not over:
+        return None
+    return (
+        f"Beside the process {term.label} each row has an independent residual; with "
+        f'residual="{term.structure}({over} | {group})" the process would be the residual itself.'
+    )
 
 
 def _capital(text: str) -> str:

@@ -281,6 +281,12 @@ class Recipe:
         made = reader.together if together else reader.scaled_alone
         return made(self.residual, own, frame), kept
 
+    def check_places(self, table: Table) -> None:
+        """Refuse a table whose rows stand at no place of the residuals' structure."""
+        if self.residual is not None:
+            reader = ResidualReader(self.residual.residual, self.residual.dispersion)
+            reader.check_kinds(self.residual, table)
+
     def evaluate(self, data: Any, node: Node) -> Numbers | Categories:
         """Evaluate a variable of the formula in another table."""
         return self._frame(data).add(node, node.printed)

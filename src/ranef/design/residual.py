@@ -32,6 +32,7 @@ from ranef.formula.labels import count_text, level_text, list_text, number_text
 from ranef.formula.model import Model, Terms
 from ranef.formula.residuals import ResidualStructure, dispersion_model, read_residual
 from ranef.formula.syntax import Call, Name, Node
+from ranef.tables import Table
 from ranef.tables.moments import are_dates, are_times, written_times
 
 __all__ = ["Places", "ResidualReader", "ResidualRecipe"]
@@ -114,6 +115,28 @@ class ResidualReader:
         if self.scale is not None:
             nodes += self.scale.fixed.variables
         return tuple(dict.fromkeys(name for node in nodes for name in node.named))
+
+    def check_kinds(self, recipe: ResidualRecipe, table: Table) -> None:
+        """Refuse text in place of the numbers that rows of the fit were placed by.
+
+        Predictions of the mean do not read the places; a wrong one is no less a mistake.
+        """
+        for part, places in zip(self.parts, recipe.places, strict=True):
+            if places.levels is not None:
+                continue
+            for node in part.left.variables:
+                name = node.bare.value if isinstance(node.bare, Name) else None
+                if name is None or name not in table or table.missing(name).all():
+                    continue
+                kind = table.kind(name)
+                timed = part.kind in ON_COORDINATES
+                if kind not in ("text", "categorical") or (timed and are_times(table, name)):
+                    continue
+                raise DataError(
+                    f"{name} holds categories here (such as {table.codes(name)[1][0]!r}), and "
+                    f"numbers{' or times' if timed else ''} in the rows that the model was fitted "
+                    "to; convert it"
+                )
 
     def read(self, frame: Frame, scales: bool = False) -> None:
         """Evaluate every column, and note where it is missing.
@@ -260,6 +283,8 @@ class ResidualReader:
         """No two rows of a group may stand at one place, unless a nugget tells them apart."""
         written = self.parts
         if any(part.nugget for part in parts) or not any(part.left.variables for part in written):
+            return
+        if not len(factor.codes):
             return
         columns = [
             np.asarray(part.where, dtype=np.float64).reshape(len(factor.codes), -1)
@@ -575,7 +600,13 @@ def _anywhere(
     odd = next((k for k, v in zip(written.left.keys, values, strict=True) if _is_no_number(v)), "")
     if odd:
         raise DataError(f"{odd} holds numbers in the rows of the fit, and categories here")
-    return np.column_stack([v.values for v in values if isinstance(v, Numbers)])
+    where = np.column_stack([v.values for v in values if isinstance(v, Numbers)])
+    if written.kind in LAGGED and not np.array_equal(where, np.round(where)):
+        raise DataError(
+            f"{written.kind}() counts whole steps of {written.left.keys[0]}, and some rows here "
+            "stand between two"
+        )
+    return where
 
 
 def _where(part: ResidualStructure, places: Places, frame: Frame) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariance.vocabulary import HOMOGENEOUS
 from ranef.errors import ModelError
 
 __all__ = [
@@ -296,9 +297,12 @@ class RareColumn:
 
 
 def rare_columns(term: RandomTerm, factor: GroupingFactor) -> tuple[RareColumn, ...]:
-    """List the columns whose variance rests on a row or two, or on one level of many."""
-    found = []
-    if term.member is not None:
+    """List the columns whose variance rests on a row or two, or on one level of many.
+
+    Columns that share one variance, as the times of ``ou`` do, have none of their own.
+    """
+    found: list[RareColumn] = []
+    if term.member is not None or (term.structure in HOMOGENEOUS and term.size > 1):
         return ()
     for name, column in zip(term.names, term.z.T, strict=True):
         rows = np.flatnonzero(column)

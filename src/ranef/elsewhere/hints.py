@@ -113,9 +113,14 @@ def argument_hint(callee: str, name: str, known: Collection[str]) -> str:
         return f"; did you mean {here[0]!r}?"
     for own in (key, *ARGUMENTS.get(key, ())):
         for place in (callee, ""):
-            if (place, own) in ADVICE:
+            if (place, own) in ADVICE and (place or _has_formula(own, known)):
                 return f"; {ADVICE[place, own]}"
     return suggestion(name, known)
+
+
+def _has_formula(own: str, known: Collection[str]) -> bool:
+    """Tell whether advice to write it in the formula is for a function that takes one."""
+    return own not in ("groups", "random", "vc_formula") or not known or "formula" in known
 
 
 class Pictures:
@@ -184,8 +189,15 @@ def _refuse_count(
     missing = [n for n in needed if n not in named and n not in placed[:places]]
     shown = [n if n in placed else f"{n}=..." for n in needed if n not in SELF]
     if missing:
+        called = [
+            f"; {name} is called {here!r} here"
+            for name in named
+            for here in ARGUMENTS.get(_key(name), ())
+            if name not in own and here in missing
+        ]
         raise ArgumentError(
             f"{callee}() needs {' and '.join(missing)} as well: {callee}({', '.join(shown)}, ...)"
+            f"{''.join(called)}"
         ) from None
     if places > len(placed):
         first = ", ".join(n for n in placed if n not in SELF) or "nothing"

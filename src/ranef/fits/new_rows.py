@@ -72,6 +72,8 @@ def read_rows(
         read[CONDITIONAL] = replace(rows, weights=precision), own
     spec = fit.parts[CONDITIONAL]
     apart = None
+    if noise is None:
+        recipe.check_places(table)
     if noise is not None and spec.residual is not None:
         apart, own = recipe.noise(table, spec.residual, noise == "together")
         kept = kept & own

@@ -131,7 +131,7 @@ def run(arguments: Namespace) -> Code:
 
 
 def _table(arguments: Namespace) -> Any:
-    from ranef.fields.diary.exports import is_spss, read_export, recognised
+    from ranef.fields.diary.exports import LIFEDATA_SILENCES, is_spss, read_export, recognised
 
     path = Path(arguments.data)
     if path.is_file() and is_spss(path):
@@ -141,6 +141,7 @@ def _table(arguments: Namespace) -> Any:
     named = [arguments.outcome, *arguments.predictor, arguments.person, arguments.time]
     named += [*arguments.covariate, arguments.day, arguments.prompt, arguments.scheduled]
     formula = f"~ {' + '.join(name for name in named if name is not None)}"
+    arguments.na = [*arguments.na, *LIFEDATA_SILENCES]
     return recognised(models.read(arguments, formula)).table
 
 

@@ -32,6 +32,8 @@ MOVISENS_TIMES = {"trigger": "Trigger", "start": "Form_start", "finish": "Form_f
 LIFEDATA = ("Participant ID", "Notification Time", "Session Name", "Responded")
 LIFEDATA_LAPSE = "Session Instance Response Lapse"
 LIFEDATA_SILENCE = "user didn't respond"
+LIFEDATA_SILENCES = ("User didn't respond to this notification",)
+"""What stands in the cells of a notification that nobody answered."""
 SPSS_MARKS = (b"$FL2", b"$FL3")
 SPSS_NAMES = (".sav", ".zsav")
 

@@ -1,0 +1,72 @@
+"""Where new rows stand in a structure of residuals, and processes told from residuals in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ranef
+from ranef.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def visits():
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"id": np.repeat(range(30), 4), "visit": np.tile([1, 2, 3, 4], 30)})
+    table["x"] = rng.normal(size=120)
+    table["y"] = rng.normal(size=120) + np.repeat(rng.normal(size=30), 4)
+    table["when"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(24 * table["visit"], unit="h")
+    return table
+
+
+@pytest.mark.parametrize("structure", ["ar1(visit | id)", "us(visit | id)", "ou(visit | id)"])
+def test_text_in_place_of_numbers_is_refused_with_and_without_a_history(visits, structure):
+    fit = ranef.lmm("y ~ x", visits, residual=structure)
+    new = {"x": [0.5], "visit": ["one"], "id": [3]}
+    with pytest.raises(DataError, match=r"visit holds categories here \(such as 'one'\), and"):
+        fit.predict(new)
+    with pytest.raises(DataError, match="holds numbers in the rows of the fit, and categories"):
+        fit.predict(new, history=visits.tail(2))
+    for other in ([9], [np.nan], [None]):  # the mean does not depend on it
+        assert np.isfinite(fit.predict({**new, "visit": other})).all()
+    assert np.isfinite(fit.predict({"x": [0.5]})).all()
+
+
+def test_times_may_be_written(visits):
+    fit = ranef.lmm("y ~ x", visits, residual="ou(when | id)")
+    assert np.isfinite(fit.predict({"x": [0.5], "when": ["2024-01-09"], "id": [3]})).all()
+    with pytest.raises(DataError, match="numbers or times in the rows"):
+        fit.predict({"x": [0.5], "when": ["later"], "id": [3]})
+
+
+def test_the_next_row_without_a_time_is_missing_and_between_two_steps_refused(visits):
+    fit = ranef.lmm("y ~ x", visits, residual="ar1(visit | id)")
+    new = {"x": [0.5, 0.5], "visit": [np.nan, 5], "id": [29, 29]}
+    found = fit.predict(new, history=visits.tail(2))
+    assert np.isnan(found).tolist() == [True, False]
+    alone = fit.predict({k: v[:1] for k, v in new.items()}, history=visits.tail(2))
+    assert np.isnan(alone).tolist() == [True]
+    with pytest.raises(DataError, match=r"ar1\(\) counts whole steps of visit"):
+        fit.predict({"x": [0.5], "visit": [4.5], "id": [29]}, history=visits.tail(2))
+
+
+def test_a_process_is_told_from_the_residual_that_is_one():
+    """The same model by a random `ou` and by a residual with a nugget; no note for each time."""
+    rng = np.random.default_rng(8)
+    time = np.sort(rng.uniform(0, 60, size=(15, 6)), axis=1)
+    gap = np.abs(time[:, :, None] - time[:, None, :])
+    root = np.linalg.cholesky(np.exp(-gap / 6) + 0.6 * np.eye(6))
+    y = np.einsum("gij,gj->gi", root, rng.normal(size=(15, 6)))
+    table = pd.DataFrame({"person": np.repeat(range(15), 6), "hours": time.ravel(), "y": y.ravel()})
+    process = ranef.lmm("y ~ 1 + ou(0 + hours | person)", table)
+    residual = ranef.lmm("y ~ 1", table, residual="ou(hours | person, nugget=True)")
+    assert process.loglik == pytest.approx(residual.loglik, abs=1e-6)
+    words = " ".join(str(process).split())
+    assert "Beside the process ou(0 + hours | person) each row has an independent residual" in words
+    assert 'residual="ou(hours | person)" the process would be the residual itself' in words
+    assert "rests on 1 row" not in words
+    assert "Effects of 90 places of hours vary between the 15 levels of person" in (
+        process.methods()
+    )
+    assert "Beside the process" not in str(residual)

@@ -158,5 +158,6 @@ NB_MODULE(_core, m) {
     bind_iterative(m);
     bind_messages(m);
     bind_structure(m);
+    bind_whitening(m);
     bind_genotypes(m);
 }

@@ -285,6 +285,44 @@ def processes(threads: int) -> Iterator[tuple[str, Call]]:
     yield "Dynamic.shares", lambda: core.shares(**given, **placed)
 
 
+def residuals(threads: int) -> Iterator[tuple[str, Call]]:
+    g, n, w, k = 500, 100, 30, 4
+    rows = np.arange(g * n, dtype=np.int32).reshape(g, n)
+    each, none = np.arange(g, dtype=np.int32), np.zeros(g, np.int32)
+    U = rng.normal(size=(g * n, w))
+    groups = _core.GroupRows(U, rows, each, g, each, g)
+    wide = _core.GroupRows(rng.normal(size=(g * n, 300)), rows, none, 1, none, 1)
+    distance = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    R = np.tile(0.5**distance, (g, 1, 1))
+    first = np.tile(0.1**distance, (k, g, 1, 1))
+    core = _core.WhitenedGroups(R, first, 1e-14, 0.0, threads)
+    few = _core.WhitenedGroups(R[:1], first[:, :1].copy(), 1e-14, 0.0, threads)
+    pairs = [(i, j) for i in range(k) for j in range(i, k)]
+    bends = pairs, [first[0]] * len(pairs)
+    tall = (np.eye(5_000) + 0.5)[None]
+    yield (
+        "WhitenedGroups",
+        lambda: _core.WhitenedGroups(tall, np.empty((0, *tall.shape)), 0.0, 0.0, threads),
+    )
+    yield "WhitenedGroups.middles", lambda: [core.middles() for _ in range(9)]
+    yield (
+        "WhitenedGroups.second_products",
+        lambda: [core.second_products(groups, *bends) for _ in range(9)],
+    )
+    yield "WhitenedGroups.products", lambda: [few.products(wide) for _ in range(9)]
+    yield (
+        "WhitenedGroups.contracted",
+        lambda: [core.contracted(first[:3], np.ones(g), *bends) for _ in range(9)],
+    )
+    yield (
+        "WhitenedGroups.weighted",
+        lambda: [core.weighted(np.ones((k, k)), *bends) for _ in range(9)],
+    )
+    which = np.zeros((g, n - 1), np.int32)
+    chain = _core.Markov(*np.full((3, 1), 0.5), which, threads)
+    yield "Markov.second_products", lambda: [chain.second_products(wide) for _ in range(9)]
+
+
 def structural(threads: int) -> Iterator[tuple[str, Call]]:
     p, units = 6, 400_000
     up = np.full(p, -1, np.int32)
@@ -332,7 +370,7 @@ def shapes(threads: int) -> Iterator[tuple[str, Call]]:
 
 GROUPS = (
     crossed, sparse, many_rows, generalised, iterative, images, genomes, reads, processes,
-    structural, shapes,
+    structural, shapes, residuals,
 )  # fmt: skip
 SOON = 20.0 if "RANEF_SANITIZED" in os.environ else 1.0
 """Seconds of work that a call may go on after the alarm; a sanitizer multiplies them."""

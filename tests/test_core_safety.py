@@ -124,7 +124,9 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs an alarm")
-@pytest.mark.parametrize("group", ["structural", "processes", "shapes", "reads", "genomes"])
+@pytest.mark.parametrize(
+    "group", ["structural", "processes", "shapes", "reads", "genomes", "residuals"]
+)
 def test_a_long_call_of_a_field_is_stopped_within_a_second(group):
     """Within one call, not between two; those that need large tables run by `make study`."""
     code = f"import long_calls; long_calls.main(1, ['{group}'])"

@@ -62,6 +62,24 @@ PLACED = {
     "x": np.array([[-1.0], [1.0]]), "log_w": np.zeros(2), "mode": np.zeros((2, 1)),
     "factor": np.ones((2, 1, 1)),
 }  # fmt: skip
+GROUPED = {
+    "U": EFFECTS, "rows": np.array([[0, 1], [3, 2], [4, 5]], np.int32),
+    "which": np.array([0, 1, 0], np.int32), "patterns": 2,
+    "cluster": np.array([1, 0, 1], np.int32), "clusters": 2,
+}  # fmt: skip
+GROUPS = _core.GroupRows(**GROUPED)
+WHITENED = {
+    "R": np.array([[[1.0, 0.3], [0.3, 1.0]], [[2.0, -0.1], [-0.1, 1.0]]]),
+    "first": np.array([np.eye(2), np.ones((2, 2))] * 2).reshape(2, 2, 2, 2),
+    "least_pivot": 1e-14, "least_variance": 0.0, "threads": 2,
+}  # fmt: skip
+RESIDUALS = _core.WhitenedGroups(**WHITENED)
+CURVES = {"pairs": [(0, 0), (0, 1)], "second": [np.ones((2, 2, 2))] * 2}
+CHAINED = {
+    "rho": np.array([0.5, 0.2]), "first": np.ones(2), "second": np.zeros(2),
+    "which": np.array([[0], [1], [0]], np.int32), "threads": 2,
+}  # fmt: skip
+CHAIN = _core.Markov(**CHAINED)
 EACH = _core.Messages(**{**MESSAGES, "share": None, "unit": None})
 PAIRED = {
     "prior": np.zeros(2), "first": np.array([0, 2, 3, 4, 6], dtype=np.int32),
@@ -294,6 +312,28 @@ def entries() -> list[Entry]:
         Entry("Dynamic.modes", PROCESS.modes, PERSONS | {"start": np.zeros((2, 1))}),
         Entry("Dynamic.evaluate", PROCESS.evaluate, PERSONS | PLACED | {"slopes": True}),
         Entry("Dynamic.shares", PROCESS.shares, PERSONS | PLACED),
+        Entry("GroupRows", _core.GroupRows, GROUPED),
+        Entry("WhitenedGroups", _core.WhitenedGroups, WHITENED),
+        Entry("WhitenedGroups.inverse", RESIDUALS.inverse, {}),
+        Entry("WhitenedGroups.log_determinants", RESIDUALS.log_determinants, {}),
+        Entry("WhitenedGroups.traces", RESIDUALS.traces, {}),
+        Entry("WhitenedGroups.middles", RESIDUALS.middles, {}),
+        Entry("WhitenedGroups.products", RESIDUALS.products, {"groups": GROUPS}),
+        Entry("WhitenedGroups.second_products", RESIDUALS.second_products,
+              {"groups": GROUPS, **CURVES}),
+        Entry("WhitenedGroups.information", RESIDUALS.information,
+              {"groups": GROUPS, "vectors": np.ones((2, 9))}),
+        Entry("WhitenedGroups.forms", RESIDUALS.forms,
+              {"groups": GROUPS, "K": np.ones((3, 2, 2, 2))}),
+        Entry("WhitenedGroups.contracted", RESIDUALS.contracted,
+              {"S": np.ones((2, 2, 2, 2)), "counts": np.ones(2), **CURVES}),
+        Entry("WhitenedGroups.weighted", RESIDUALS.weighted, {"weights": np.eye(2), **CURVES}),
+        Entry("Markov", _core.Markov, CHAINED),
+        Entry("Markov.totals", CHAIN.totals, {}),
+        Entry("Markov.products", CHAIN.products, {"groups": GROUPS}),
+        Entry("Markov.second_products", CHAIN.second_products, {"groups": GROUPS}),
+        Entry("Markov.information", CHAIN.information,
+              {"groups": GROUPS, "vectors": np.ones((2, 9))}),
         Entry("Messages", _core.Messages, TALL),
         Entry("Messages.criterion", HOUSE.criterion, dict(at=ABOUT, gradient=True)),
         Entry("Messages.units", HOUSE.units, dict(at=ABOUT, directions=np.ones((ABOUT.size, 1)))),
@@ -419,7 +459,7 @@ def present() -> set[str]:
     names = {n: v for n, v in vars(_core).items() if not n.startswith("__") and callable(v)}
     classes = {n: v for n, v in names.items() if isinstance(v, type)}
     # made by the core alone, or an exception; a stop takes no arguments, and stops what follows
-    hidden = {"Modes", "Stopped", "Stop"}
+    hidden = {"Modes", "Stopped", "Stop", "NotDefinite"}
     methods = {
         f"{n}.{m}" for n, v in classes.items() if n not in hidden
         for m, f in vars(v).items() if not m.startswith("__") and callable(f)

@@ -27,6 +27,7 @@ __all__ = [
     "ON_COORDINATES",
     "ON_PLACES",
     "RESIDUAL_STRUCTURES",
+    "ByDistance",
     "Jet",
     "RowCorrelation",
     "product",
@@ -345,7 +346,20 @@ def _distance(where: Floats) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Autoregressive(RowCorrelation):
+class ByDistance(RowCorrelation):
+    """A function of the distance of two rows."""
+
+    @abstractmethod
+    def at_distance(self, rho: Floats, distance: Floats, second: bool = False) -> Jet:
+        """Correlations at distances of any shape."""
+
+    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+        """At the Euclidean distances of the rows."""
+        return self.at_distance(rho, _distance(where), second)
+
+
+@dataclass(frozen=True, eq=False)
+class Autoregressive(ByDistance):
     """phi to the power of the distance; of whole numbers phi may be negative.
 
     Attributes
@@ -371,8 +385,8 @@ class Autoregressive(RowCorrelation):
     def starts(self) -> list[Floats]:
         return [np.array([near ** (1.0 / self.gap)]) for near in (0.3, 0.7)]
 
-    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
-        d, phi = _distance(where), float(rho[0])
+    def at_distance(self, rho: Floats, distance: Floats, second: bool = False) -> Jet:
+        d, phi = distance, float(rho[0])
         with np.errstate(divide="ignore", invalid="ignore"):
             value = np.where(d == 0, 1.0, phi**d)
             first = np.where(d == 0, 0.0, d * phi ** (d - 1.0))
@@ -498,7 +512,7 @@ class Arma(RowCorrelation):
 
 
 @dataclass(frozen=True, eq=False)
-class _OfDistance(RowCorrelation):
+class _OfDistance(ByDistance):
     """A correlation that falls with distance over a range.
 
     Attributes
@@ -545,9 +559,9 @@ class _OfRatio(_OfDistance):
     def in_logs(self, x: Floats) -> tuple[Floats, Floats, Floats]:
         """f(x), x f'(x) and x (x f'(x))', x = distance / range."""
 
-    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+    def at_distance(self, rho: Floats, distance: Floats, second: bool = False) -> Jet:
         span = self.checked_range(rho)
-        value, slope, bend = self.in_logs(_distance(where) / span)
+        value, slope, bend = self.in_logs(distance / span)
         return Jet(
             value,
             -slope[None] / span,
@@ -598,9 +612,9 @@ class Matern(_OfDistance):
     def starts(self) -> list[Floats]:
         return [np.array([self.unit * c, nu]) for c in (0.1, 0.5) for nu in (0.5, 1.5)]
 
-    def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
+    def at_distance(self, rho: Floats, distance: Floats, second: bool = False) -> Jet:
         span, nu = self.checked_range(rho), float(rho[1])
-        x = _distance(where) / span
+        x = distance / span
         h = NUMERIC_STEP * max(nu, 0.05)
         places = {j: _matern(x, nu + j * h) for j in (-2, -1, 0, 1, 2)}
         value, slope, bend = places[0]

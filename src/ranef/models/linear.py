@@ -113,8 +113,10 @@ def _structured(
         found = fit_lmm(replace(spec, residual=None), reml=reml, n_jobs=n_jobs)
         plain = None if found.optimum.flat else 0.8 * found.theta
     if spec.residual is not None and spec.residual.of_mean is not None:
-        return _of_fitted_mean(spec, reml, start, plain, progress)
-    return fit_structured(spec, reml=reml, start=start, random_start=plain, progress=progress)
+        return _of_fitted_mean(spec, reml, start, plain, n_jobs, progress)
+    return fit_structured(
+        spec, reml=reml, start=start, random_start=plain, n_jobs=n_jobs, progress=progress
+    )
 
 
 def _of_fitted_mean(
@@ -122,6 +124,7 @@ def _of_fitted_mean(
     reml: bool,
     start: Floats | None,
     plain: Floats | None,
+    n_jobs: int | None,
     progress: Progress | None,
 ) -> LinearEstimate:
     """Fit a model whose residual variance is a power of its own mean, by turns.
@@ -136,7 +139,9 @@ def _of_fitted_mean(
     beta = np.linalg.lstsq(spec.X, spec.y - offset, rcond=None)[0]
     for _ in range(MOST_TURNS):
         now = replace(spec, residual=own.with_mean(spec.X @ beta + offset))
-        found = fit_structured(now, reml=reml, start=start, random_start=plain, progress=progress)
+        found = fit_structured(
+            now, reml=reml, start=start, random_start=plain, n_jobs=n_jobs, progress=progress
+        )
         moved = found.beta - beta
         error = np.sqrt(np.diag(found.coefficient_vcov))
         if np.all(np.abs(moved) <= STANDSTILL * error):

@@ -15,6 +15,7 @@ from ranef.errors import ModelError
 from ranef.models.records import CONDITIONAL, LinearEstimate
 from ranef.solve.optimum import MAX_EVALUATIONS, Face, FlatDirection, Optimum, Progress
 from ranef.solve.parametrisation import factor_entries
+from ranef.solve.resources import available_cores
 from ranef.solve.structured.kept import SolvedRows, keep_solved, solved_rows
 from ranef.solve.structured.marginal import beside_singular, digits_lost
 from ranef.solve.structured.problem import StructuredProblem, structured_problem
@@ -72,6 +73,7 @@ def fit_structured(
     reml: bool,
     start: Floats | None = None,
     random_start: Floats | None = None,
+    n_jobs: int | None = None,
     progress: Progress | None = None,
 ) -> LinearEstimate:
     """Fit a linear model whose residuals have a structure.
@@ -85,13 +87,15 @@ def fit_structured(
         Theta to start from: of the random terms, then of the residuals.
     random_start : (f,) array or None
         Of the random terms alone.
+    n_jobs : int or None
+        Threads.
 
     Raises
     ------
     ModelError
         When no start is possible, or the fixed effects reproduce the response.
     """
-    problem = structured_problem(spec)
+    problem = structured_problem(spec, threads=available_cores(n_jobs))
     starts = _starts(problem, start, random_start)
     found = _searched(problem, starts, reml, progress)
     if found is None:

@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.solve.structured.design import Batch, Chunk
-from ranef.solve.structured.moments import Inverse, Kept, batch_steps, inverse_of, products
+from ranef.solve.structured.moments import (
+    Kept,
+    batch_steps,
+    group_rows,
+    products,
+    whitened,
+)
 from ranef.solve.structured.rows import RowCovariance
 
 __all__ = ["Contracted", "contracted", "weighted"]
@@ -59,51 +65,43 @@ def contracted(
         if batch.in_order:
             _add_in_order(out, rows, theta, chunk, batch, b, C)
             continue
-        found = inverse_of(rows, theta, chunk, batch, True, kept=kept)
+        found = whitened(rows, theta, chunk, batch, True, kept=kept)
         if not len(found.jet.own):
             continue
-        sums = _sums(chunk, batch, b, C)
-        own, times = np.ix_(found.jet.own, found.jet.own), _times(batch)
-        flat = found.ratio.reshape(len(found.ratio), -1)
-        turned = np.swapaxes(found.ratio, 2, 3)
-        out.traces[own] += times * (flat @ turned.reshape(len(turned), -1).T)
-        G_b, G_C = (found.inverse @ one @ found.inverse for one in sums)
-        for into, G in ((out.products, G_b), (out.projected, G_C)):
-            left = (found.jet.first @ G).reshape(len(flat), -1)
-            into[own] += left @ flat.T
-        for (i, j), bent in found.jet.second.items():
+        pairs, second = found.second
+        full, bent = found.core.contracted(
+            np.ascontiguousarray(_sums(chunk, batch, b, C)), found.counts, pairs, second
+        )
+        own = np.ix_(found.jet.own, found.jet.own)
+        for into, each in zip((out.traces, out.products, out.projected), full, strict=True):
+            into[own] += each
+        curved = out.bent_traces, out.bent_products, out.bent_projected
+        for (i, j), each in zip(pairs, bent.T, strict=True):
             pair = [i] if i == j else [i, j]
             at = found.jet.own[pair], found.jet.own[pair[::-1]]
-            out.bent_products[at] += float(np.sum(bent * G_b))
-            out.bent_projected[at] += float(np.sum(bent * G_C))
-            out.bent_traces[at] += times * float(np.sum(bent * found.inverse))
+            for into, value in zip(curved, each, strict=True):
+                into[at] += value
     assert p == chunk.U.shape[1] - 1
     for one in (out.products, out.projected):
         one[:] = (one + one.T) / 2.0
     return out
 
 
-def _times(batch: Batch) -> int:
-    """Groups for which one R stands."""
-    return len(batch.rows) if batch.shared else 1
-
-
-def _sums(chunk: Chunk, batch: Batch, b: Floats, C: Floats) -> tuple[Floats, Floats]:
-    """Sums (g, n, n) of (U b)(U b)' and X C X' over the groups that share R."""
+def _sums(chunk: Chunk, batch: Batch, b: Floats, C: Floats) -> Floats:
+    """Sums of (U b)(U b)' and X C X' over the groups that share R, (2, m, n, n)."""
     if batch.moments is not None:
         n, w = batch.moments.shape[1:3]
         flat = batch.moments.reshape(n * n, w * w)
         wide = np.zeros((w, w))
         wide[:-1, :-1] = C
         both = flat @ np.column_stack([np.outer(b, b).ravel(), wide.ravel()])
-        return both[:, 0].reshape(1, n, n), both[:, 1].reshape(1, n, n)
+        return np.asarray(both.T.reshape(2, 1, n, n))
     U = chunk.U[batch.rows]
     v, X = U @ b, U[:, :, :-1]
     one = v[:, :, None] * v[:, None, :]
     two = X @ C @ np.swapaxes(X, 1, 2)
-    if batch.shared:
-        return one.sum(axis=0)[None], two.sum(axis=0)[None]
-    return one, two
+    both = np.stack([one, two])
+    return both.sum(axis=1, keepdims=True) if batch.shared else both
 
 
 def _add_in_order(
@@ -117,14 +115,9 @@ def _add_in_order(
 ) -> None:
     """Of a batch in order of time, of one parameter."""
     steps, k = batch_steps(rows, theta, chunk, batch)
-    U = chunk.U[batch.rows]
-    y, bent = steps.moved(steps.slope.times(U)), steps.bend.times(U)
-    w = U.shape[2]
-    twice = y.reshape(-1, w).T @ y.reshape(-1, w)
-    curved = U.reshape(-1, w).T @ bent.reshape(-1, w)
+    twice, moved = steps.core.second_products(group_rows(chunk, batch))[0]
     out.products[k, k] += b @ twice @ b
     out.projected[k, k] += float(np.sum(C * twice[:-1, :-1]))
-    moved = 2.0 * twice - curved
     out.bent_products[k, k] += b @ moved @ b
     out.bent_projected[k, k] += float(np.sum(C * moved[:-1, :-1]))
     one, two = steps.traces
@@ -145,27 +138,16 @@ def weighted(rows: RowCovariance, theta: Floats, chunk: Chunk, W: Floats) -> tup
     for batch in chunk.batches:
         if batch.in_order:
             steps, k = batch_steps(rows, theta, chunk, batch)
-            U = chunk.U[batch.rows]
-            y = steps.moved(steps.slope.times(U)).reshape(-1, w)
-            twice = y.T @ y
+            twice, moved = steps.core.second_products(group_rows(chunk, batch))[0]
             out += W[k, k] * twice
-            bend = U.reshape(-1, w).T @ steps.bend.times(U).reshape(-1, w)
-            curved += W[k, k] * (2.0 * twice - bend)
+            curved += W[k, k] * moved
             continue
-        found = inverse_of(rows, theta, chunk, batch, True)
-        own = W[np.ix_(found.jet.own, found.jet.own)]
-        mixed = np.tensordot(own, found.jet.first, axes=1)
-        inner = np.sum(found.jet.first @ (found.inverse @ mixed), axis=0)
-        out += _between(found, inner, chunk, batch)
-        if found.jet.second:
-            bent = sum(
-                (2.0 - (i == j)) * own[i, j] * one for (i, j), one in found.jet.second.items()
-            )
-            curved += _between(found, np.asarray(bent), chunk, batch)
+        found = whitened(rows, theta, chunk, batch, True)
+        if not len(found.jet.own):
+            continue
+        own = np.ascontiguousarray(W[np.ix_(found.jet.own, found.jet.own)])
+        middle = found.core.weighted(own, *found.second)
+        both = products(middle, chunk, batch, found)
+        out += both[0, 0]
+        curved += both[1, 0]
     return out, curved
-
-
-def _between(found: Inverse, inner: Floats, chunk: Chunk, batch: Batch) -> Floats:
-    """U'R^-1 K R^-1 U summed over groups, K (g, n, n)."""
-    middle = found.inverse @ inner @ found.inverse
-    return np.asarray(products(middle[None], chunk, batch)[0, 0])

@@ -69,6 +69,8 @@ class Chunk:
         Level of each term that stands at each local place of each cluster, -1 for none.
     batches : tuple of Batch
         Rows counted within the chunk.
+    threads : int
+        That may work on it.
     """
 
     rows: Ints
@@ -76,6 +78,7 @@ class Chunk:
     clusters: int
     levels: tuple[Ints, ...]
     batches: tuple[Batch, ...]
+    threads: int = 1
 
 
 def clusters_of(spec: Specification, residual: ResidualTerm) -> Ints:

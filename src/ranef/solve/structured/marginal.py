@@ -263,7 +263,7 @@ def _chunk_of_groups(problem: StructuredProblem) -> Chunk:
             none = np.zeros(len(own), dtype=np.intp)
             batches.append(Batch(own, batch.by, none, len(own) == 1))
         first += len(chunk.rows)
-    return Chunk(rows, U, 1, (), tuple(batches))
+    return Chunk(rows, U, 1, (), tuple(batches), problem.chunks[0].threads)
 
 
 @dataclass(frozen=True, eq=False)

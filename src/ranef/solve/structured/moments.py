@@ -25,6 +25,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import _core
+from ranef.covariance.between_rows import ByDistance
 from ranef.errors import ModelError
 from ranef.solve.resources import available_memory
 from ranef.solve.structured.design import CELLS, Batch, Chunk
@@ -32,21 +34,22 @@ from ranef.solve.structured.markov import Gaps, Steps, gaps_of, steps_of
 from ranef.solve.structured.rows import GroupJet, RowCovariance
 
 __all__ = [
-    "Inverse",
     "Kept",
     "Moved",
     "Products",
     "RandomCovariance",
     "Solved",
     "Sums",
+    "Whitened",
     "average_information",
     "batch_steps",
     "cluster_sums",
-    "inverse_of",
+    "group_rows",
     "products",
     "products_of",
     "second_products",
     "solved_clusters",
+    "whitened",
 ]
 
 Floats = NDArray[np.float64]
@@ -111,6 +114,10 @@ class RandomCovariance:
 _gaps: WeakKeyDictionary[Batch, Gaps] = WeakKeyDictionary()
 _last_steps: WeakKeyDictionary[Batch, tuple[Floats, Steps]] = WeakKeyDictionary()
 """Of the last theta, which one evaluation asks for several times."""
+_groups: WeakKeyDictionary[Batch, _core.GroupRows] = WeakKeyDictionary()
+
+WORTH_THREADS = 2e6
+"""Multiplications from which on a second thread is started."""
 
 Bend = NDArray[np.float64]
 """Weights (k, k): R + sum_ij w_ij R_ij in the place of R."""
@@ -136,29 +143,75 @@ def check_dense(shape: tuple[int, ...], k: int) -> None:
 
 
 @dataclass(eq=False)
-class Inverse:
-    """R of a batch and what is made of its inverse."""
+class Whitened:
+    """R of a batch with its derivatives, and what the core makes of it.
+
+    Attributes
+    ----------
+    jet : GroupJet
+    core : WhitenedGroups
+    counts : (m,) float64 array
+        Groups for which each R stands.
+    """
 
     jet: GroupJet
-    inverse: Floats
-    log_determinant: float
-    ratio: Floats  # (k, g, n, n): R^-1 R_k
+    core: _core.WhitenedGroups
+    counts: Floats
+
+    @property
+    def log_determinant(self) -> float:
+        """log|R| of all groups."""
+        return float(self.counts @ self.core.log_determinants())
+
+    @property
+    def traces(self) -> Floats:
+        """tr(R^-1 R_k) of all groups, (k,)."""
+        return np.asarray(self.core.traces() @ self.counts)
+
+    @property
+    def second(self) -> tuple[list[tuple[int, int]], list[Floats]]:
+        """Pairs of parameters and second derivatives in them."""
+        pairs = list(self.jet.second)
+        return pairs, [np.ascontiguousarray(self.jet.second[pair]) for pair in pairs]
 
 
 class Kept:
-    """Inverses of one evaluation that are needed again, up to a number of cells."""
+    """Covariances of one evaluation that are needed again, up to a number of cells."""
 
     def __init__(self, second: bool) -> None:
         self.second, self.room = second, CELLS
-        self.found: dict[int, Inverse] = {}
+        self.found: dict[int, Whitened] = {}
 
-    def add(self, batch: Batch, inverse: Inverse) -> None:
-        self.room -= inverse.ratio.size
+    def add(self, batch: Batch, whitened: Whitened) -> None:
+        self.room -= whitened.jet.first.size + whitened.jet.value.size
         if self.room > 0:
-            self.found[id(batch)] = inverse
+            self.found[id(batch)] = whitened
 
 
-def inverse_of(
+def group_rows(chunk: Chunk, batch: Batch) -> _core.GroupRows:
+    """Rows of a batch as the core takes them; made once."""
+    found = _groups.get(batch)
+    if found is None:
+        g = len(batch.rows)
+        which = np.zeros(g, dtype=np.int32) if batch.shared else np.arange(g, dtype=np.int32)
+        found = _core.GroupRows(
+            np.ascontiguousarray(chunk.U),
+            batch.rows.astype(np.int32, order="C"),
+            which,
+            1 if batch.shared else g,
+            batch.clusters.astype(np.int32),
+            chunk.clusters,
+        )
+        _groups[batch] = found
+    return found
+
+
+def threads_for(chunk: Chunk, batch: Batch, each: float) -> int:
+    """Threads for a batch whose groups take so many multiplications."""
+    return chunk.threads if len(batch.rows) * each > WORTH_THREADS else 1
+
+
+def whitened(
     rows: RowCovariance,
     theta: Floats,
     chunk: Chunk,
@@ -166,7 +219,7 @@ def inverse_of(
     second: bool,
     bend: Bend | None = None,
     kept: Kept | None = None,
-) -> Inverse:
+) -> Whitened:
     """Factor R of a batch; raises LinAlgError where it is not positive definite."""
     if kept is not None:
         if id(batch) in kept.found:
@@ -177,20 +230,17 @@ def inverse_of(
     jet = rows.at(theta, own, batch.by, second or bend is not None)
     if bend is not None:
         jet = _bent(jet, bend)
-    if not np.all(np.isfinite(jet.value)):
-        raise np.linalg.LinAlgError("a residual covariance is not finite")
-    lower = np.linalg.cholesky(jet.value)
-    pivots = np.diagonal(lower, axis1=1, axis2=2)
-    given, size = pivots**2, np.diagonal(jet.value, axis1=1, axis2=2)
-    if np.any(given < rows.least_pivot * size):
-        raise np.linalg.LinAlgError("a residual covariance is singular")
-    if rows.least_variance and np.any(given.min(axis=1) < rows.least_variance * size.max(axis=1)):
-        raise np.linalg.LinAlgError("a residual has no variance")
-    half = np.linalg.inv(lower)
-    inverse = np.swapaxes(half, 1, 2) @ half
-    times = len(batch.rows) if batch.shared else 1
-    log_determinant = times * 2.0 * float(np.log(pivots).sum())
-    made = Inverse(jet, inverse, log_determinant, inverse @ jet.first)
+    n, w, k = batch.rows.shape[1], chunk.U.shape[1], len(jet.own)
+    core = _core.WhitenedGroups(
+        np.ascontiguousarray(jet.value),
+        np.ascontiguousarray(jet.first),
+        rows.least_pivot,
+        rows.least_variance,
+        threads_for(chunk, batch, n * n * (n + (1 + k) * w)),
+    )
+    g = len(batch.rows)
+    counts = np.array([float(g)]) if batch.shared else np.ones(g)
+    made = Whitened(jet, core, counts)
     if kept is not None:
         kept.add(batch, made)
     return made
@@ -211,17 +261,30 @@ def products_of(
     total = 0.0
     for batch in chunk.batches:
         if batch.in_order and (bend is None or not np.any(bend)):
-            total += _add_in_order(rows, theta, chunk, batch, A, D, traces)
+            steps, place = batch_steps(rows, theta, chunk, batch)
+            both = steps.core.products(group_rows(chunk, batch))
+            A += both[:, 0]
+            total += steps.log_determinant
+            if k:
+                D[place] += both[:, 1]
+                traces[place] += steps.trace
             continue
-        found = inverse_of(rows, theta, chunk, batch, False, bend, kept)
+        found = whitened(rows, theta, chunk, batch, False, bend, kept)
         total += found.log_determinant
-        A += products(found.inverse[None], chunk, batch)[0]
-        times = len(batch.rows) if batch.shared else 1
-        if derivatives and k:
-            own = found.jet.own
-            D[own] += products(found.ratio @ found.inverse, chunk, batch)
-            traces[own] += times * np.trace(found.ratio, axis1=2, axis2=3).sum(axis=1)
+        own = found.jet.own if k else found.jet.own[:0]
+        all_products = _first_products(found, chunk, batch)
+        A += all_products[0]
+        if len(own):
+            D[own] += all_products[1:]
+            traces[own] += found.traces
     return Products(total, A, D, traces)
+
+
+def _first_products(found: Whitened, chunk: Chunk, batch: Batch) -> Floats:
+    """U'R^-1 U and U'R^-1 R_k R^-1 U by cluster, (1 + k, c, w, w)."""
+    if batch.moments is not None:
+        return products(found.core.middles(), chunk, batch, found)
+    return np.swapaxes(found.core.products(group_rows(chunk, batch)), 0, 1)
 
 
 def second_products(rows: RowCovariance, theta: Floats, chunk: Chunk) -> Moved:
@@ -232,30 +295,28 @@ def second_products(rows: RowCovariance, theta: Floats, chunk: Chunk) -> Moved:
     for batch in chunk.batches:
         if batch.in_order:
             steps, place = batch_steps(rows, theta, chunk, batch)
-            U = chunk.U[batch.rows]
-            y = steps.moved(steps.slope.times(U))
-            twice = _summed(y, y, chunk, batch)
-            E[place, place] += twice
-            F[place, place] += 2.0 * twice - _summed(U, steps.bend.times(U), chunk, batch)
+            both = steps.core.second_products(group_rows(chunk, batch))
+            E[place, place] += both[:, 0]
+            F[place, place] += both[:, 1]
             one, two = steps.traces
             E_traces[place, place] += one
             F_traces[place, place] += two
             continue
-        found = inverse_of(rows, theta, chunk, batch, True)
-        own, ratio = found.jet.own, found.ratio
-        times = len(batch.rows) if batch.shared else 1
-        for i, a in enumerate(own):
-            upto = own[: i + 1]
-            E[a, upto] += products(ratio[i] @ (ratio[: i + 1] @ found.inverse), chunk, batch)
-            E_traces[a, upto] += times * np.einsum("gab,kgba->k", ratio[i], ratio[: i + 1])
-        for (i, j), bent in found.jet.second.items():
-            a, b = max(own[i], own[j]), min(own[i], own[j])
-            turned = found.inverse @ bent
-            F[a, b] += products((turned @ found.inverse)[None], chunk, batch)[0]
-            F_traces[a, b] += times * float(np.trace(turned, axis1=1, axis2=2).sum())
-    for i in range(k):
-        E[:i, i], F[:i, i] = np.swapaxes(E[i, :i], 2, 3), F[i, :i]
-        E_traces[:i, i], F_traces[:i, i] = E_traces[i, :i], F_traces[i, :i]
+        found = whitened(rows, theta, chunk, batch, True)
+        own, second = found.jet.own, found.second
+        if not len(own):
+            continue
+        twice, bent = found.core.second_products(group_rows(chunk, batch), *second)
+        at = np.ix_(own, own)
+        E[at] += twice.transpose(1, 3, 0, 2, 4)
+        none = np.zeros((0, *found.jet.value.shape))
+        traces, bent_traces = found.core.contracted(none, found.counts, *second)
+        E_traces[at] += traces[0]
+        for pair, own_bent, trace in zip(second[0], np.swapaxes(bent, 0, 1), bent_traces[0],
+                                         strict=True):  # fmt: skip
+            for a, b in {pair, pair[::-1]}:
+                F[own[a], own[b]] += own_bent
+                F_traces[own[a], own[b]] += trace
     return Moved(E, F, E_traces, F_traces)
 
 
@@ -271,66 +332,22 @@ def batch_steps(
     if gaps is None:
         where = np.asarray(rows.term.parts[0].where[chunk.rows[batch.rows]], dtype=np.float64)
         gaps = _gaps[batch] = gaps_of(where.reshape(batch.rows.shape))
-    steps = steps_of(rows.correlations[batch.by][0], own, gaps)
+    threads = threads_for(chunk, batch, 4.0 * batch.rows.shape[1] * chunk.U.shape[1] ** 2)
+    correlation = rows.correlations[batch.by][0]
+    assert isinstance(correlation, ByDistance)
+    steps = steps_of(correlation, own, gaps, threads)
     _last_steps[batch] = own.copy(), steps
     return steps, cut.start
 
 
-def _add_in_order(
-    rows: RowCovariance,
-    theta: Floats,
-    chunk: Chunk,
-    batch: Batch,
-    A: Floats,
-    D: Floats,
-    traces: Floats,
-) -> float:
-    """Add the cross-products of a batch in order of time; returns log|R|."""
-    steps, place = batch_steps(rows, theta, chunk, batch)
-    U = chunk.U[batch.rows]
-    A += _summed(U, steps.inverse.times(U), chunk, batch)
-    if len(D):
-        D[place] -= _summed(U, steps.slope.times(U), chunk, batch)
-        traces[place] += steps.trace
-    return steps.log_determinant
-
-
-def _summed(left: Floats, right: Floats, chunk: Chunk, batch: Batch) -> Floats:
-    """Left'right of groups (g, n, w) by cluster, (c, w, w)."""
-    w = chunk.U.shape[1]
-    if chunk.clusters == 1:
-        return np.asarray((left.reshape(-1, w).T @ right.reshape(-1, w))[None])
-    out = np.zeros((chunk.clusters, w, w))
-    each = np.swapaxes(left, 1, 2) @ right
-    if np.all(np.diff(batch.clusters) > 0):
-        out[batch.clusters] = each
-    else:
-        np.add.at(out, batch.clusters, each)
-    return out
-
-
-def products(middle: Floats, chunk: Chunk, batch: Batch) -> Floats:
-    """U'K U by cluster, (k, c, w, w), for k matrices K (k, g, n, n)."""
+def products(middle: Floats, chunk: Chunk, batch: Batch, found: Whitened) -> Floats:
+    """U'K U by cluster, (k, c, w, w), for k matrices K (k, m, n, n)."""
     w = chunk.U.shape[1]
     if batch.moments is not None:
         n = middle.shape[-1]
         flat = middle.reshape(len(middle), n * n) @ batch.moments.reshape(n * n, w * w)
         return np.asarray(flat.reshape(len(middle), 1, w, w))
-    own = chunk.U[batch.rows]
-    out = np.zeros((len(middle), chunk.clusters, w, w))
-    order = batch.clusters
-    apart = len(order) == 1 or bool(np.all(np.diff(order) > 0))
-    for one, K in zip(out, middle, strict=True):
-        turned = K @ own
-        if chunk.clusters == 1:
-            one[0] = own.reshape(-1, w).T @ turned.reshape(-1, w)
-            continue
-        each = np.swapaxes(own, 1, 2) @ turned
-        if apart:
-            one[order] = each
-        else:
-            np.add.at(one, order, each)
-    return out
+    return np.swapaxes(found.core.forms(group_rows(chunk, batch), middle), 0, 1)
 
 
 def contracted_products(
@@ -339,29 +356,24 @@ def contracted_products(
     """c'E_kl c summed over clusters, (k, k), with a vector c (w,) for each cluster."""
     k = rows.n_parameters
     out = np.zeros((k, k))
+    vectors = np.ascontiguousarray(vectors)
     for batch in chunk.batches:
         if batch.in_order:
             steps, place = batch_steps(rows, theta, chunk, batch)
-            v = np.einsum("gnw,gw->gn", chunk.U[batch.rows], vectors[batch.clusters])
-            y = steps.moved(steps.slope.times(v[:, :, None]))
-            out[place, place] += float(np.sum(y * y))
+            out[place, place] += steps.core.information(group_rows(chunk, batch), vectors)
             continue
-        found = inverse_of(rows, theta, chunk, batch, False, kept=kept)
-        own, ratio = found.jet.own, found.ratio
-        if batch.moments is not None:
-            t = (batch.moments @ vectors[0]) @ vectors[0]
-            turned = ratio[:, 0] @ (found.inverse[0] @ t)
-            n = t.shape[0]
-            each = (
-                ratio[:, 0].reshape(len(own), n * n)
-                @ np.swapaxes(turned, 1, 2).reshape(len(own), n * n).T
-            )
+        found = whitened(rows, theta, chunk, batch, False, kept=kept)
+        own = found.jet.own
+        if batch.shared:
+            if batch.moments is not None:
+                S = (batch.moments @ vectors[0]) @ vectors[0]
+            else:
+                v = np.einsum("gnw,gw->gn", chunk.U[batch.rows], vectors[batch.clusters])
+                S = v.T @ v
+            S = np.ascontiguousarray(S[None, None])
+            each = found.core.contracted(S, found.counts, [], [])[0][1]
         else:
-            v = np.einsum("gnw,gw->gn", chunk.U[batch.rows], vectors[batch.clusters])
-            solved = found.inverse @ v[:, :, None]
-            moved = found.jet.first @ solved
-            back = found.inverse @ moved
-            each = in_rows(moved) @ in_rows(back).T
+            each = found.core.information(group_rows(chunk, batch), vectors)
         out[np.ix_(own, own)] += (each + each.T) / 2
     return out
 

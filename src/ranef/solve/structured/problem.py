@@ -14,6 +14,7 @@ from ranef.covariance import Structure, lower_entries, structure_of
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.solve.assembly import NO_VARIATION, FixedScale, scale_fixed
+from ranef.solve.resources import available_cores
 from ranef.solve.structured.contractions import Contracted, contracted, weighted
 from ranef.solve.structured.design import Chunk, chunks_of
 from ranef.solve.structured.moments import (
@@ -611,16 +612,24 @@ def _added(a: Sums, b: Sums) -> Sums:
 _problems: WeakKeyDictionary[Specification, StructuredProblem] = WeakKeyDictionary()
 
 
-def structured_problem(spec: Specification, y: Floats | None = None) -> StructuredProblem:
+def structured_problem(
+    spec: Specification, y: Floats | None = None, threads: int | None = None
+) -> StructuredProblem:
     """Cut a specification with a residual structure into chunks; made once each.
 
     Parameters
     ----------
     y : (n,) array, optional
         Another response; not kept.
+    threads : int, optional
+        As many as the cores, unless it was made for another number before.
     """
     if y is None and spec in _problems:
-        return _problems[spec]
+        found = _problems[spec]
+        if threads is not None and any(chunk.threads != threads for chunk in found.chunks):
+            chunks = tuple(replace(chunk, threads=threads) for chunk in found.chunks)
+            found = _problems[spec] = replace(found, chunks=chunks)
+        return found
     assert spec.residual is not None
     rows = row_covariance(spec.residual)
     kinds = [part.kind for part in spec.residual.parts]
@@ -643,7 +652,10 @@ def structured_problem(spec: Specification, y: Floats | None = None) -> Structur
             "that a model of its covariance could explain"
         )
     count = sum(structure.n_parameters for structure in structures) + rows.n_parameters
-    chunks = chunks_of(spec, rows, X, rest / scale, count)
+    used = available_cores() if threads is None else threads
+    chunks = tuple(
+        replace(chunk, threads=used) for chunk in chunks_of(spec, rows, X, rest / scale, count)
+    )
     made = StructuredProblem(spec, rows, structures, fixed, taken, scale, chunks)
     if y is None:
         _problems[spec] = made

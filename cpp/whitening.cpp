@@ -59,6 +59,19 @@ void invert_small(int n, double* A, Vector& half) {
             A[static_cast<size_t>(j) * n + i] = A[static_cast<size_t>(i) * n + j];
 }
 
+// Adds a'b, both (n, count, w), to what begins at `offset` of the cells of each group's cluster.
+void add_crosses(const GroupRows& rows, const int* groups, int count, int w, const double* a,
+                 const double* b, double* into, size_t cells, size_t offset) {
+    double* first = into + rows.place(groups[0], cells) + offset;
+    if (rows.place(groups[0], cells) == rows.place(groups[count - 1], cells)) {
+        add_cross(w, rows.n * count, a, w, b, w, first, w);
+        return;
+    }
+    for (int g = 0; g < count; ++g)
+        add_cross(w, rows.n, a + g * w, count * w, b + g * w, count * w,
+                  into + rows.place(groups[g], cells) + offset, w);
+}
+
 } // namespace
 
 // Matrices (m, n, n) by which rows are multiplied; of one that stands for all groups, only what
@@ -103,7 +116,35 @@ class RowFactor {
         }
     }
 
+    // Adds X'K X of each group, X (n, count, w), to its cluster's; Y is work space of the size of
+    // X.
+    void add_forms(const GroupRows& rows, const int* groups, int count, int w, const double* X,
+                   double* Y, double* into, size_t cells, size_t offset) const {
+        if (ptr_.empty()) {
+            times(rows, groups, count, w, X, Y);
+            add_crosses(rows, groups, count, w, X, Y, into, cells, offset);
+            return;
+        }
+        for (int b = 0; b < count; ++b)
+            add_sparse(w, count * w, X + b * w, Y, into + rows.place(groups[b], cells) + offset);
+    }
+
   private:
+    // X'K X of a group, (w, w), of which few entries of K are not zero; x_0 its first row.
+    void add_sparse(int w, int wide, const double* first, double* t, double* out) const {
+        for (int i = 0; i < n_; ++i) {
+            if (ptr_[i] == ptr_[i + 1]) continue;
+            std::fill_n(t, w, 0.0);
+            for (int e = ptr_[i]; e < ptr_[i + 1]; ++e) {
+                const double* x = first + static_cast<size_t>(column_[e]) * wide;
+                for (int c = 0; c < w; ++c) t[c] += entry_[e] * x[c];
+            }
+            const double* own = first + static_cast<size_t>(i) * wide;
+            for (int c = 0; c < w; ++c)
+                for (int d = 0; d < w; ++d) out[c * w + d] += own[c] * t[d];
+        }
+    }
+
     static constexpr size_t few = 4;
     int n_;
     size_t square_;
@@ -114,19 +155,6 @@ class RowFactor {
 };
 
 namespace {
-
-// Adds a'b, both (n, count, w), to what begins at `offset` of the cells of each group's cluster.
-void add_crosses(const GroupRows& rows, const int* groups, int count, int w, const double* a,
-                 const double* b, double* into, size_t cells, size_t offset) {
-    double* first = into + rows.place(groups[0], cells) + offset;
-    if (rows.place(groups[0], cells) == rows.place(groups[count - 1], cells)) {
-        add_cross(w, rows.n * count, a, w, b, w, first, w);
-        return;
-    }
-    for (int g = 0; g < count; ++g)
-        add_cross(w, rows.n, a + g * w, count * w, b + g * w, count * w,
-                  into + rows.place(groups[g], cells) + offset, w);
-}
 
 size_t rows_of_block(const GroupRows& rows) {
     return static_cast<size_t>(rows.n) * groups_at_once(rows.n);
@@ -219,9 +247,8 @@ Vector Whitening::products(const GroupRows& rows, int threads) const {
             inverse.times(rows, groups, count, w, U.data(), Y.data());
             add_crosses(rows, groups, count, w, U.data(), Y.data(), into, cells, 0);
             for (int a = 0; a < k; ++a) {
-                slopes[a].times(rows, groups, count, w, Y.data(), moved.data());
-                add_crosses(rows, groups, count, w, Y.data(), moved.data(), into, cells,
-                            (1 + a) * cell);
+                slopes[a].add_forms(rows, groups, count, w, Y.data(), moved.data(), into, cells,
+                                    (1 + a) * cell);
             }
         };
     });
@@ -238,9 +265,8 @@ Vector Whitening::forms(const GroupRows& rows, int s, const double* K, int threa
                                                            double* into) mutable {
             rows.gather(groups, count, U.data());
             for (int a = 0; a < s; ++a) {
-                each[a].times(rows, groups, count, w, U.data(), moved.data());
-                add_crosses(rows, groups, count, w, U.data(), moved.data(), into, s * cell,
-                            a * cell);
+                each[a].add_forms(rows, groups, count, w, U.data(), moved.data(), into, s * cell,
+                                  a * cell);
             }
         };
     });
@@ -305,9 +331,8 @@ std::pair<Vector, Vector> Whitening::second_products(const GroupRows& rows, cons
             rows.gather(groups, count, U.data());
             inverse.times(rows, groups, count, w, U.data(), Y.data());
             for (size_t p = 0; p < pairs; ++p) {
-                curves[p].times(rows, groups, count, w, Y.data(), own.data());
-                add_crosses(rows, groups, count, w, Y.data(), own.data(), into, pairs * cell,
-                            p * cell);
+                curves[p].add_forms(rows, groups, count, w, Y.data(), own.data(), into,
+                                    pairs * cell, p * cell);
             }
         };
     });

@@ -63,14 +63,13 @@ class Covariances:
         E = self.forms(groups, pairs.reshape(k * k, len(self.R), n, n))
         bent = np.array([self.inverse @ d @ self.inverse for d in self.second.values()])
         F = self.forms(groups, bent.reshape(-1, *self.R.shape))
-        return E.reshape(-1, k, k, w, w).transpose(0, 1, 3, 2, 4), F
+        return E.reshape(groups.clusters, k, k, w, w).transpose(0, 1, 3, 2, 4), F
 
     def information(self, groups: Groups, vectors: np.ndarray) -> np.ndarray:
         v = np.einsum("gnw,gw->gn", groups.U, vectors[groups.cluster])
         inverse = self.inverse[groups.which]
         moved = self.first[:, groups.which] @ (inverse @ v[:, :, None])
-        flat = (inverse @ moved).reshape(len(moved), -1)
-        return moved.reshape(len(moved), -1) @ flat.T
+        return np.einsum("kgab,lgab->kl", moved, inverse @ moved)
 
     def contracted(self, S: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         full, bent = [], []

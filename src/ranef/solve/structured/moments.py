@@ -219,6 +219,7 @@ def whitened(
     second: bool,
     bend: Bend | None = None,
     kept: Kept | None = None,
+    slopes: bool = True,
 ) -> Whitened:
     """Factor R of a batch; raises LinAlgError where it is not positive definite."""
     if kept is not None:
@@ -233,7 +234,7 @@ def whitened(
     n, w, k = batch.rows.shape[1], chunk.U.shape[1], len(jet.own)
     core = _core.WhitenedGroups(
         np.ascontiguousarray(jet.value),
-        np.ascontiguousarray(jet.first),
+        np.ascontiguousarray(jet.first if slopes else jet.first[:0]),
         rows.least_pivot,
         rows.least_variance,
         threads_for(chunk, batch, n * n * (n + (1 + k) * w)),
@@ -269,7 +270,7 @@ def products_of(
                 D[place] += both[:, 1]
                 traces[place] += steps.trace
             continue
-        found = whitened(rows, theta, chunk, batch, False, bend, kept)
+        found = whitened(rows, theta, chunk, batch, False, bend, kept, slopes=k > 0)
         total += found.log_determinant
         own = found.jet.own if k else found.jet.own[:0]
         all_products = _first_products(found, chunk, batch)
@@ -287,7 +288,9 @@ def _first_products(found: Whitened, chunk: Chunk, batch: Batch) -> Floats:
     return np.swapaxes(found.core.products(group_rows(chunk, batch)), 0, 1)
 
 
-def second_products(rows: RowCovariance, theta: Floats, chunk: Chunk) -> Moved:
+def second_products(
+    rows: RowCovariance, theta: Floats, chunk: Chunk, kept: Kept | None = None
+) -> Moved:
     """Second-order cross-products of a chunk."""
     w, k, c = chunk.U.shape[1], rows.n_parameters, chunk.clusters
     E, F = np.zeros((k, k, c, w, w)), np.zeros((k, k, c, w, w))
@@ -302,13 +305,16 @@ def second_products(rows: RowCovariance, theta: Floats, chunk: Chunk) -> Moved:
             E_traces[place, place] += one
             F_traces[place, place] += two
             continue
-        found = whitened(rows, theta, chunk, batch, True)
+        found = whitened(rows, theta, chunk, batch, True, kept=kept)
         own, second = found.jet.own, found.second
         if not len(own):
             continue
         twice, bent = found.core.second_products(group_rows(chunk, batch), *second)
         at = np.ix_(own, own)
-        E[at] += twice.transpose(1, 3, 0, 2, 4)
+        if len(own) == k:
+            E += twice.transpose(1, 3, 0, 2, 4)
+        else:
+            E[at] += twice.transpose(1, 3, 0, 2, 4)
         none = np.zeros((0, *found.jet.value.shape))
         traces, bent_traces = found.core.contracted(none, found.counts, *second)
         E_traces[at] += traces[0]

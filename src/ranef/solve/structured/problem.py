@@ -352,14 +352,14 @@ class StructuredProblem:
         held: list[tuple[Chunk, Products, RandomCovariance, Solved]] = []
         at_places = None if self.places is None else self.places.at(own)
         total = None if at_places is None else at_places.sums(level > 0)
-        kept = None if self.structures or level == 0 else Kept(level > 1)
+        kept = None if level == 0 else Kept(level > 1)
         for chunk in self.chunks if at_places is None else ():
             found = products_of(self.rows, own, chunk, level > 0, kept=kept)
             random = self.random(theta, chunk, level > 0)
             solved = solved_clusters(found, random.psi)
             moved = None
             if level > 1 and self.structures:
-                moved = second_products(self.rows, own, chunk)
+                moved = second_products(self.rows, own, chunk, kept)
             if level == 0:
                 random = RandomCovariance(random.psi, random.first[:0], {})
             sums = cluster_sums(found, random, solved, moved)

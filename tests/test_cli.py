@@ -376,7 +376,7 @@ def test_rank_and_compare_complain_in_one_line(run: Callable[..., Ran], sleep: P
         (["rank", "y ~ x", "d.csv", "--threshold", "inf"], "inf is not a finite number"),
         (["rank", "y ~ x", "d.csv", "--seed", "-1"], "is not a whole number from 0 on"),
         (["rank", "y ~ x", "d.csv", "--top", "0"], "'0' is not a positive whole number"),
-        (["compare", "y ~ x"], "required: DATA"),
+        (["compare", "y ~ x"], "DATA must be given: ranef compare"),
     ],
 )
 def test_wrong_questions_are_code_2(
@@ -442,7 +442,7 @@ def test_missing_values_can_be_refused(run: Callable[..., Ran], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["fit"], "required: FORMULA, DATA"),
+        (["fit"], "FORMULA, DATA must be given: ranef fit FORMULA DATA"),
         (["fit", "y ~ x", "d.csv", "--conf-level", "95"], "did you mean 0.95?"),
         (["fit", "y ~ x", "d.csv", "--conf-level", "high"], "'high' is not a number"),
         (["fit", "y ~ x", "d.csv", "--n-jobs", "0"], "'0' is not a positive whole number"),

@@ -125,7 +125,7 @@ def test_ratios(run: Run, tmp_path: Path) -> None:
         (["means", "y ~ x + (1 | g)", "--of", "x"], 2, "a formula needs its table"),
         (["means", "d.csv", "y ~ x + (1 | g)", "--of", "x"], 2, "the formula comes first"),
         (["means", FORMULA, "Oats", "--of", "Varietty"], 2, "did you mean 'Variety'?"),
-        (["means", FORMULA, "Oats"], 2, "required: --of"),
+        (["means", FORMULA, "Oats"], 2, "--of must be given"),
         (["means", FORMULA, "Oats", "--of", "Variety", "--at", "nitro"], 2, "NAME=VALUE"),
         (["means", FORMULA, "Oats", "--of", "Variety", "--table", "m.pdf"], 2, "must end in"),
         (["predict", FORMULA, "Oats", "--new", "absent.csv"], 3, "no file 'absent.csv'"),
@@ -213,3 +213,79 @@ def test_several_files_with_a_title(run: Run, visits: Path, tmp_path: Path) -> N
     )  # fmt: skip
     assert code == 0
     assert all("A title of its own" in file.read_text() for file in files)
+
+
+def test_a_table_behind_a_saved_fit_is_predicted(run: Run, saved: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.csv"
+    new.write_text("nitro,Variety,Block\n0.2,Victory,I\n")
+    assert run("predict", saved, new)[1] == run("predict", saved, "--new", new)[1]
+    code, _, told = run("predict", saved, new, "--new", new)
+    assert code == 2
+    assert "are both rows to predict: give one" in told
+    code, _, told = run("predict", tmp_path / "gone.ranef", new)
+    assert code == 3
+    assert "no file" in told
+
+
+def test_the_order_of_a_saved_fit_is_not_questioned(run: Run, visits: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "v.ranef"
+    run(
+        "fit", "y ~ AVISIT + (1 | id)", visits, "--levels", "AVISIT=Week 4,Week 12,Week 16",
+        "--save", kept,
+    )  # fmt: skip
+    code, _, told = run("predict", kept, visits)
+    assert code in (0, 1)
+    assert "levels of AVISIT stand" not in told
+
+
+def test_each_category_is_predicted(run: Run, tmp_path: Path) -> None:
+    wine = ranef.data.load("wine")
+    wine.to_csv(tmp_path / "wine.csv", index=False)
+    kept, out = tmp_path / "wine.ranef", tmp_path / "p.csv"
+    fit = ranef.glmm("rating ~ temp + (1 | judge)", wine, family="cumulative")
+    fit.save(kept)
+    code, printed, _ = run("predict", kept, tmp_path / "wine.csv", "--out", out)
+    assert code == 0
+    assert "category" in printed
+    found, expected = pd.read_csv(out), fit.predict(wine)
+    assert len(found) == len(wine) * 5
+    assert list(found["judge"][:5].astype(str)) == [str(wine["judge"][0])] * 5
+    np.testing.assert_allclose(found["estimate"][:5], np.asarray(expected)[0], rtol=1e-6)
+    assert "row" not in found
+
+
+def test_ranks_of_a_saved_fit(run: Run, saved: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    code, printed, _ = run("rank", saved, "--by", "Block", "--out", out)
+    assert code == 0
+    assert "Ranking of 6 levels of Block" in printed
+    assert len(pd.read_csv(out)) == 6
+
+
+def test_a_reference_is_enough(run: Run, saved: Path) -> None:
+    stated = run("contrasts", saved, "--of", "Variety", "--ref", "Victory", "--method", "reference")
+    assert run("contrasts", saved, "--of", "Variety", "--ref", "Victory") == stated
+    assert stated[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("means", "a.ranef", "Arm"), "--of must be given: ranef means MODEL [DATA] --of FACTORS"),
+        (("contrasts",), "MODEL, --of must be given"),
+        (("fit",), "FORMULA, DATA must be given: ranef fit FORMULA DATA"),
+        (("contrasts", "a.ranef", "--of", "A", "--reference", "B"), "did you mean '--ref'?"),
+        (("table", "a.ranef"), "ranef.table(ranef.load(saved), 'table.docx')"),
+        (("summary", "a.ranef"), "print(ranef.load(saved))"),
+    ],
+)
+def test_what_is_missing_is_said_by_itself(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    code, _, told = run(*arguments)
+    assert code == 2
+    assert said in told
+
+
+def test_numbers_are_not_a_table_for_a_paper(run: Run, saved: Path, tmp_path: Path) -> None:
+    code, _, told = run("means", saved, "--of", "Variety", "--table", tmp_path / "t.csv")
+    assert code == 2
+    assert "numbers are written by --out" in told

@@ -123,7 +123,7 @@ def fit_of(arguments: Namespace) -> Any:
     if "~" in arguments.formula:
         return _fitted(arguments)
     path = Path(arguments.formula)
-    if arguments.data is not None:
+    if arguments.data is not None and not (path.suffix == ".ranef" and not path.exists()):
         if "~" in arguments.data:
             raise FormulaError(
                 f"the formula comes first and the table last: ranef {arguments.command} "
@@ -179,10 +179,6 @@ def _fitted(arguments: Namespace) -> Any:
 
 def answered(answer: Answer, fit: Any, arguments: Namespace, about: dict[str, Any]) -> Code:
     """Print an answer, write its files, and return the code of its fit."""
-    if not arguments.quiet:
-        print(answer)
-        if " more: tidy()" in str(answer) and arguments.out is None:
-            print("\n--out FILE.csv writes every row.")
     listings = [listing for listing in answer.tables() if listing.printed]
     writing.write_results(
         arguments,
@@ -201,6 +197,10 @@ def answered(answer: Answer, fit: Any, arguments: Namespace, about: dict[str, An
         writing.write_picture(lambda canvas: drawn.plot(figure=canvas), arguments.plot, dpi=150)
     if arguments.save is not None:
         fit.save(arguments.save)
+    if not arguments.quiet:  # last, since a pipe may close
+        print(answer)
+        if " more: tidy()" in str(answer) and not arguments.out:
+            print("\n--out FILE.csv writes every row.")
     return code_of(fit)
 
 

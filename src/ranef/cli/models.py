@@ -36,8 +36,8 @@ def _check_linear(arguments: Namespace) -> None:
         raise ModelError("--residual belongs to a linear model: leave --family out")
 
 
-def read(arguments: Namespace, *formulas: str) -> Any:
-    """Read the table; tell on stderr what was decided about it."""
+def read(arguments: Namespace, *formulas: str, suggests: bool = True) -> Any:
+    """Read the table; tell on stderr what was decided about it, and which order levels may have."""
     from ranef.cli.reading import Reading, read_table
 
     for formula in formulas:
@@ -55,6 +55,7 @@ def read(arguments: Namespace, *formulas: str) -> Any:
         numbers=tuple(arguments.number),
         levels=tuple(arguments.levels),
         formulas=_in_use(arguments, formulas),
+        suggests=suggests,
     )
     table = read_table(arguments.data, reading)
     for note in table.notes:

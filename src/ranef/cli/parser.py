@@ -102,6 +102,35 @@ class _Parser(argparse.ArgumentParser):
         self.error(f"ranef {command} does not know what {shlex.join(extras)} is for")
 
 
+class _Command(argparse.ArgumentParser):
+    """A command's own parser: what must be given is said by itself, not under every option."""
+
+    def error(self, message: str) -> NoReturn:
+        start, _, missing = message.partition("the following arguments are required: ")
+        if start or not missing:
+            super().error(message)
+        must = [action for action in self._actions if action.required and action.option_strings]
+        places = [action for action in self._actions if not action.option_strings]
+        words = [_place(action) for action in places]
+        words += [f"{action.option_strings[-1]} {action.metavar}" for action in must]
+        helped = {name: action for action in must for name in action.option_strings}
+        meant = [f"{n}: {helped[n].help}" for n in missing.split(", ") if n in helped]
+        lines = [
+            f"{self.prog}: error: {missing} must be given: {self.prog} {' '.join(words)}",
+            *(f"  {line}" for line in meant),
+            f"({self.prog} --help)",
+        ]
+        self.exit(2, "\n".join(lines) + "\n")
+
+
+def _place(action: argparse.Action) -> str:
+    """Write an argument that is given by its place, in brackets where it may be left out."""
+    name = str(action.metavar or action.dest)
+    if action.nargs in ("+", "*"):
+        name += " ..."
+    return f"[{name}]" if action.nargs in ("?", "*") else name
+
+
 _FILE = re.compile(r"(FILE|F|FOLDER)\b")
 
 
@@ -133,6 +162,19 @@ _IN_PYTHON = {
     "profile": "ranef.load(saved).profile()",
     "bootstrap": "ranef.load(saved).bootstrap()",
     "simulate": "ranef.load(saved).simulate(n)",
+    "summary": "print(ranef.load(saved))",
+    "show": "print(ranef.load(saved))",
+    "table": "ranef.table(ranef.load(saved), 'table.docx'); of a new fit ranef fit --table does it",
+    "report": "ranef.load(saved).report('report.html'); of a new fit ranef fit --report does it",
+    "check": "ranef.load(saved).check(); of a new fit ranef fit --check does it",
+    "confint": "ranef.load(saved).confint()",
+    "trends": "ranef.load(saved).emtrends(...)",
+    "emtrends": "ranef.load(saved).emtrends(...)",
+    "average": "ranef.load(saved).average('x')",
+    "icc": "ranef.load(saved).icc()",
+    "r2": "ranef.load(saved).r2()",
+    "maximal": "ranef.maximal(formula, data)",
+    "step": "ranef.step(formula, data)",
     "influence": "ranef.load(saved).influence()",
 }
 
@@ -186,7 +228,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ranef {__version__}")
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", title="commands", parser_class=argparse.ArgumentParser
+        dest="command", metavar="COMMAND", title="commands", parser_class=_Command
     )
     for verb in VERBS:
         command = commands.add_parser(

@@ -47,6 +47,8 @@ class Reading(Dialect):
         The most that is read, see `Limit`.
     formulas : str or None
         Where the names of the columns in use stand; None for every column.
+    suggests : bool
+        Whether a natural order of levels is suggested.
     """
 
     factors: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ class Reading(Dialect):
     sheet: str | None = None
     gigabytes: float | None = None
     formulas: str | None = None
+    suggests: bool = True
 
     def uses(self, column: str) -> bool:
         """Tell whether a model uses a column."""
@@ -167,7 +170,7 @@ def _doubtful(data: Any, reading: Reading, place: Place) -> list[str]:
 
 def _orders(data: Any, reading: Reading) -> list[str]:
     """Suggest orders of levels for columns that a formula names."""
-    if reading.formulas is None:
+    if reading.formulas is None or not reading.suggests:
         return []
     fixed = re.sub(r"\|[^()]*\)", ")", reading.formulas)
     of_means = replace(reading, formulas=fixed)

@@ -95,7 +95,11 @@ def _check_kind(option: str, name: str, kinds: Sequence[str]) -> None:
     if not kinds or Path(name).suffix.lower() in kinds:
         return
     words = " or ".join(kinds) if len(kinds) == 2 else f"one of {', '.join(kinds)}"
-    raise ModelError(f"--{option} {name}: the name decides the format and must end in {words}")
+    numbers = Path(name).suffix.lower() in RESULTS and option == "table"
+    hint = f"; numbers are written by --out {name}" if numbers else ""
+    raise ModelError(
+        f"--{option} {name}: the name decides the format and must end in {words}{hint}"
+    )
 
 
 def _check_place(path: Path) -> None:

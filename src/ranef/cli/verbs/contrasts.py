@@ -33,9 +33,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     asking.add_means(question)
     question.add_argument(
         "--method",
-        default="pairwise",
         metavar="METHOD",
-        help="pairwise, revpairwise, reference, consec, eff, poly ... (pairwise)",
+        help="pairwise, revpairwise, reference, consec, eff, poly ... (pairwise; with --ref "
+        "reference)",
     )
     question.add_argument("--ref", metavar="LEVEL", help="the level that others are compared with")
     question.add_argument(
@@ -62,6 +62,8 @@ def run(arguments: Namespace) -> Code:
     """Fit or load, compare the means, write the comparisons."""
     asking.check_answer_files(arguments)
     fit = asking.fit_of(arguments)
+    if arguments.method is None:
+        arguments.method = "pairwise" if arguments.ref is None else "reference"
     test = {name: getattr(arguments, name) for name in ("side", "null", "delta")}
     named = {name: getattr(arguments, name) for name in ("ref", "adjust")}
     answer = fit.contrasts(

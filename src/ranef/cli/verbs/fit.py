@@ -109,9 +109,9 @@ def run(arguments: Namespace) -> Code:
     fit = models.fitted(arguments, models.read(arguments, arguments.formula), arguments.formula)
     level = {"conf_level": arguments.conf_level}
     inference = level if arguments.df is None else {**level, "df": arguments.df}
+    _write(fit, arguments, inference)  # first, since a pipe may close
     if not arguments.quiet:
         print(fit.summary(**inference))
-    _write(fit, arguments, inference)
     if arguments.check:
         print(fit.check() if arguments.quiet else f"\n{fit.check()}")
     return code_of(fit)

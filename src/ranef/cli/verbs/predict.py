@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import Any
 
 from ranef.cli import asking, models, options, writing
@@ -15,14 +16,14 @@ __all__ = ["VERB"]
 
 EPILOG = f"""\
 {asking.FITTING}
-The rows are those of --new, a table with the columns that the formula uses; without it those
-that were fitted. --out keeps the columns of the table and adds estimate, std_error, conf_low and
-conf_high.
+The rows are those of --new, a table with the columns that the formula uses, or of a table behind a
+saved fit; without it those that were fitted. Of a model of categories each row has a line for each.
+--out keeps the columns of the table and adds estimate, std_error, conf_low and conf_high.
 
 examples:
   ranef predict "Reaction ~ Days + (Days | Subject)" sleepstudy --out fitted.csv
   ranef predict sleep.ranef --new monday.csv --interval new --out monday_predicted.csv
-  ranef predict wards.ranef --new new_wards.csv --kind population --out expected.csv
+  ranef predict wards.ranef new_wards.csv --kind population --out expected.csv
 """
 
 SHOWN = 12
@@ -61,6 +62,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Code:
     """Fit or load, predict, write the rows."""
+    _take_table(arguments)
     writing.check_files(arguments, save=())
     if arguments.new is not None and arguments.new in arguments.out:
         raise ModelError(f"{arguments.new!r} is the table itself; give the result another name")
@@ -75,8 +77,6 @@ def run(arguments: Namespace) -> Code:
         **{name: value for name, value in named.items() if value is not None},
     )
     rows = _beside(fit, new, predicted)
-    if not arguments.quiet:
-        _show(rows)
     about = {name: value for name, value in named.items() if value is not None}
     writing.write_results(
         arguments,
@@ -85,14 +85,30 @@ def run(arguments: Namespace) -> Code:
     )
     if arguments.save is not None:
         fit.save(arguments.save)
+    if not arguments.quiet:
+        _show(rows)
     return code_of(fit)
+
+
+def _take_table(arguments: Namespace) -> None:
+    """Take the table that stands behind a saved fit as the rows to predict."""
+    saved = "~" not in arguments.formula and Path(arguments.formula).is_file()
+    if not saved or arguments.data is None or "~" in arguments.data:
+        return
+    if not asking.is_saved(arguments.formula):
+        return
+    if arguments.new is not None:
+        raise ModelError(
+            f"{arguments.data!r} and --new {arguments.new!r} are both rows to predict: give one"
+        )
+    arguments.new, arguments.data = arguments.data, None
 
 
 def _new_rows(arguments: Namespace, fit: Any) -> Any:
     if arguments.new is None:
         return None
     own = Namespace(**{**vars(arguments), "data": arguments.new, "formula": fit.formula})
-    return models.read(own, fit.formula)
+    return models.read(own, fit.formula, suggests=False)
 
 
 def _tell_new_levels(fit: Any, new: Any) -> None:
@@ -118,18 +134,21 @@ def _tell_new_levels(fit: Any, new: Any) -> None:
 
 
 def _beside(fit: Any, new: Any, predicted: Any) -> Any:
-    """Put the predictions beside the rows that they belong to."""
+    """Put the predictions beside the rows that they belong to, one for each category if any."""
+    import numpy as np
     import pandas as pd
 
     from ranef.tables import Table
 
     table = Table.of(fit.augment() if new is None else new)
     own = Table.of(predicted)
-    columns = {name: table.values(name) for name in table.columns}
-    taken = [name for name in own.columns if name in columns]
+    each = len(predicted) // max(len(table), 1)
+    columns = {name: np.repeat(table.values(name), each) for name in table.columns}
+    shown = [name for name in own.columns if each == 1 or name != "row"]
+    taken = [name for name in shown if name in columns]
     if new is not None and taken:
         raise ModelError(f"the table has a column {taken[0]!r} already; rename it")
-    return pd.DataFrame({**columns, **{name: own.values(name) for name in own.columns}})
+    return pd.DataFrame({**columns, **{name: own.values(name) for name in shown}})
 
 
 def _show(rows: Any) -> None:

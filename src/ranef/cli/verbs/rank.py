@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from ranef.cli import models, options, writing
+from ranef.cli import asking, options, writing
 from ranef.cli.values import number, positive
 from ranef.cli.verb import Code, Verb, code_of
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB"]
 
-EPILOG = """\
+EPILOG = f"""\
+{asking.FITTING}
 Ranks come from the joint posterior of the levels, not from the order of the estimates:
 a level with little data is ranked near the middle because little is known about it.
 The result is neither a test of one level against another nor a causal claim; it says
@@ -32,8 +33,7 @@ QUESTION = ("statistic", "scale", "order", "top", "threshold", "conf_level")
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of ``ranef rank``."""
-    options.add_data(parser)
-    options.add_model(parser)
+    asking.add_fit(parser)
     ranks = parser.add_argument_group("ranking")
     ranks.add_argument(
         "--by", metavar="FACTOR", help="the grouping factor; not needed if there is only one"
@@ -80,28 +80,25 @@ def add_arguments(parser: ArgumentParser) -> None:
     results.add_argument("--plot", metavar="FILE", help="draw the ranks: .png, .svg or .pdf")
     options.add_level(results)
     options.add_quiet(results)
-    options.add_search(parser)
 
 
 def run(arguments: Namespace) -> Code:
-    """Fit the model, rank its levels, write ranks and picture."""
-    models.check_family(arguments)
+    """Fit or load, rank the levels, write ranks and picture."""
     writing.check_files(arguments, table=writing.TABLES, plot=writing.PICTURES)
-    data = models.read(arguments, arguments.formula)
-    fit = models.fitted(arguments, data, arguments.formula)
+    fit = asking.fit_of(arguments)
     question = {name: getattr(arguments, name) for name in QUESTION}
     ranking = fit.rank(arguments.by, n=arguments.draws, rng=arguments.seed, **question)
+    _write(ranking, fit.formula, arguments)
     if not arguments.quiet:
         print(ranking)
-    _write(ranking, arguments)
     return code_of(fit)
 
 
-def _write(ranking: Ranking, arguments: Namespace) -> None:
+def _write(ranking: Ranking, formula: str, arguments: Namespace) -> None:
     """Write ranks, tables and picture, each whole or not at all."""
     table = ranking.tidy(sort=True)
     about = {
-        "formula": arguments.formula,
+        "formula": formula,
         "by": ranking.place.group,
         **{name: getattr(ranking, name) for name in QUESTION},
         "adjusted_for": list(ranking.adjusted_for),
@@ -121,8 +118,8 @@ def _write(ranking: Ranking, arguments: Namespace) -> None:
 
 VERB = Verb(
     name="rank",
-    help="fit a model and rank the levels of a grouping factor",
-    description="Fit a model and rank the levels of a grouping factor, and show how "
+    help="rank the levels of a grouping factor of a saved fit or of a model",
+    description="Rank the levels of a grouping factor of a saved fit or of a model, and show how "
     "certain the order is.",
     epilog=EPILOG,
     add_arguments=add_arguments,

@@ -132,7 +132,7 @@ def test_traits_have_a_file_each(study, tmp_path):
         (["scan", "trait ~ sex", "--out", "no/folder/r.tsv"], 3, "there is no folder"),
         (["scan", "trait ~ sex", "--memory", "0.0001"], 2, "needs about"),
         (["scan", "trait ~ sex", "--effect", "odd"], 2, "invalid choice"),
-        (["scan"], 2, "required"),
+        (["scan"], 2, "must be given"),
         (["wrong"], 2, "invalid choice"),
     ],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ranef.cli.compression import Limit
+from ranef.cli.compression import Limit, decompressed
 from ranef.cli.delimited import Dialect
 from ranef.cli.workbook import read_workbook
 from ranef.errors import FileError
@@ -276,3 +276,85 @@ def test_links_that_go_in_a_circle_end_in_a_sentence(
     said = capsys.readouterr().err
     assert "one" in said
     assert "bug" not in said
+
+
+def book(edit: Callable[[str, bytes], bytes]) -> bytes:
+    """Return a workbook of y, g and three rows, its parts edited by name."""
+    openpyxl = pytest.importorskip("openpyxl")
+    plain, out = io.BytesIO(), io.BytesIO()
+    whole = openpyxl.Workbook()
+    for row in (["y", "g"], [1, "a"], [2, "b"], [3, "c"]):
+        whole.active.append(row)
+    whole.save(plain)
+    with zipfile.ZipFile(plain) as before, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as after:
+        for name in before.namelist():
+            after.writestr(name, edit(name, before.read(name)))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("said", ["A1", "A1:B2", "A1:XFD1048576"])
+def test_what_a_sheet_says_of_its_size_loses_no_rows(said: str) -> None:
+    content = book(lambda _, part: part.replace(b'ref="A1:B4"', f'ref="{said}"'.encode()))
+    assert content != book(lambda _, part: part)
+    data, _, _ = read_workbook(content, "'a.xlsx'", Dialect(), None, Limit(0.02))
+    assert data["y"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("part", "mark", "piece"),
+    [("sheet1.xml", b"</sheetData>", b"<row/>"), ("styles.xml", b"<fonts", b" ")],
+)
+def test_parts_of_a_workbook_count_as_what_they_become(
+    part: str, mark: bytes, piece: bytes
+) -> None:
+    content = book(
+        lambda name, old: old.replace(mark, piece * 600_000 + mark) if name.endswith(part) else old
+    )
+    with pytest.raises(FileError, match="max-gb"):
+        decompressed(content, "'a.xlsx'", Limit(0.02))
+    assert decompressed(book(lambda _, old: old), "'a.xlsx'", Limit(0.02)).startswith(b"PK")
+
+
+def test_the_variable_limits_tables_of_the_command_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ranef.cli.reading import Reading, read_table
+
+    monkeypatch.setenv(VARIABLE, "0.001")
+    path = tmp_path / "a.csv"
+    path.write_text("y,g\n" + "1,a\n" * 20_000)
+    with pytest.raises(FileError, match=rf"0\.001 GB \(which .*{VARIABLE} states\).*max-gb"):
+        read_table(str(path), Reading())
+    assert len(read_table(str(path), Reading(gigabytes=1)).data) == 20_000
+
+
+def test_lists_in_cells_are_refused_where_they_are_used(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    from ranef.cli.reading import Reading, read_table
+    from ranef.errors import DataError
+
+    path = tmp_path / "a.parquet"
+    records = [{"a": 1}, {"a": 2}]
+    parquet.write_table(pa.table({"y": [1.0, 2.0], "few": [[1], [2]], "who": records}), path)
+    found = read_table(str(path), Reading(formulas="y ~ 1"))
+    assert list(found.data) == ["y"]
+    assert found.notes[0] == "column 'few' holds lists or records and is left out"
+    for name in ("few", "who"):
+        with pytest.raises(DataError, match=f"{name}' holds lists or records, not one value a row"):
+            read_table(str(path), Reading(formulas=f"y ~ {name}"))
+
+
+def test_a_response_that_no_square_holds_is_said_to_reach_too_far() -> None:
+    import ranef
+    from ranef.errors import ModelError
+
+    yields = ranef.data.load("Dyestuff")
+    yields["Yield"] = yields["Yield"].astype(float)
+    for far in (-8.9e307, 1e160):
+        yields.loc[3, "Yield"] = far
+        with pytest.raises(ModelError, match="Yield reaches too far to be squared: it goes to "):
+            ranef.lmm("Yield ~ 1 + (1 | Batch)", yields)
+    yields.loc[3, "Yield"] = 1e150
+    assert ranef.lmm("Yield ~ 1 + (1 | Batch)", yields).sigma == pytest.approx(1e150 / 30**0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ranef.cli import models, options, writing
 from ranef.cli.verb import Code, code_of
-from ranef.errors import FileError, FormulaError, ModelError
+from ranef.errors import FileError, FormulaError, ModelError, shortened
 
 if TYPE_CHECKING:
     from ranef.display.answer import Answer
@@ -130,13 +131,13 @@ def fit_of(arguments: Namespace) -> Any:
                 f"'{arguments.data}' '{arguments.formula}'"
             )
         raise FormulaError(
-            f"{arguments.formula!r} has no '~': write a formula such as 'y ~ x + (1 | g)' before "
-            "the table, or give the file of a saved fit alone"
+            f"{shortened(arguments.formula)} has no '~': write a formula such as 'y ~ x + (1 | g)' "
+            "before the table, or give the file of a saved fit alone"
         )
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileError(
-            f"no file {arguments.formula!r}, and it is no formula, since it has no '~': give the "
-            "file that ranef fit --save wrote, or a formula and a table"
+            f"no file {shortened(arguments.formula)}, and it is no formula, since it has no '~': "
+            "give the file that ranef fit --save wrote, or a formula and a table"
         )
     import ranef
 
@@ -151,17 +152,21 @@ def check_saved(arguments: Namespace, names: Sequence[str]) -> None:
                 "several models are compared by the files that ranef fit --save wrote; with "
                 f"formulas: ranef compare {shlex.join(n for n in names if '~' in n)} data.csv"
             )
-        if not Path(name).exists():
-            raise FileError(f"no file {name!r}: give the files that ranef fit --save wrote")
+        if not os.path.exists(name):
+            raise FileError(
+                f"no file {shortened(name)}: give the files that ranef fit --save wrote"
+            )
         if not is_saved(name):
             raise FormulaError(
-                f"{arguments.formula!r} has no '~': write a formula such as 'y ~ x + (1 | g)' "
-                "before the table, or give the files of saved fits alone"
+                f"{shortened(arguments.formula)} has no '~': write a formula such as "
+                "'y ~ x + (1 | g)' before the table, or give the files of saved fits alone"
             )
 
 
 def is_saved(name: str) -> bool:
     """Tell a saved fit by its first bytes, those of an archive that begins with fit.json."""
+    if not os.path.isfile(name):
+        raise FileError(f"cannot read {name!r}: it is no file, but a folder, device or pipe")
     with Path(name).open("rb") as stream:
         start = stream.read(64)
     return start.startswith(b"PK") and b"fit.json" in start

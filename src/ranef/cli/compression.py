@@ -20,10 +20,10 @@ from ranef.errors import FileError
 __all__ = ["WORKBOOK", "Limit", "decompressed"]
 
 WORKBOOK = "[Content_Types].xml"
-GIGA = 10**9
+GIGA, MOST = 10**9, 10**18
 CHUNK = 1 << 22
 SEPARATORS = (b",", b";", b"\t", b"|")
-BYTES_OF_TEXT, BYTES_OF_CELL, BYTES_OF_XML = 2, 40, 6
+BYTES_OF_TEXT, BYTES_OF_CELL, BYTES_OF_XML, BYTES_OF_STYLE = 2, 40, 6, 150
 PACKED = (
     b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"PK\x03\x04", b"\x28\xb5\x2f\xfd",
     b"PAR1", b"ARROW1", b"FEA1",
@@ -40,15 +40,14 @@ class Limit:
     Parameters
     ----------
     gigabytes : float or None
-        None for half of the memory that is free.
+        None for half of the memory that is free, or what ``RANEF_MAX_GB`` states.
     """
 
     def __init__(self, gigabytes: float | None = None) -> None:
-        from ranef.solve.resources import available_memory
+        from ranef.solve.room import room
 
-        free = available_memory() or 16 * GIGA
-        self.stated = gigabytes is not None
-        self.n_bytes = int(free / 2 if gigabytes is None else gigabytes * GIGA)
+        most, self.why = room() if gigabytes is None else (gigabytes * GIGA, "")
+        self.n_bytes = int(min(most, MOST))
 
     def read(self, stream: BinaryIO, shown: str, *, text: bool = False) -> bytes:
         """Read a stream to its end, unless that lies beyond the limit.
@@ -67,7 +66,7 @@ class Limit:
     def check(self, n_bytes: float, shown: str) -> None:
         """Refuse a table beyond the limit."""
         if n_bytes > self.n_bytes:
-            why = "" if self.stated else " (half of the memory that is free)"
+            why = f" ({self.why})" if self.why else ""
             raise FileError(
                 f"{shown} holds more than {self.n_bytes / GIGA:.3g} GB{why} once it is a table, "
                 "and was not read; --max-gb raises this limit"
@@ -111,8 +110,7 @@ def _zip(content: bytes, shown: str, limit: Limit) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = [name for name in archive.namelist() if _is_data(name)]
         if WORKBOOK in names:
-            unpacked = sum(member.file_size for member in archive.infolist())
-            limit.check(BYTES_OF_XML * unpacked, shown)
+            limit.check(sum(map(_weight_of_part, archive.infolist())), shown)
             return content
         if "mimetype" in names and "content.xml" in names:
             raise FileError(f"{shown} is an OpenDocument file; save the sheet as CSV or .xlsx")
@@ -124,6 +122,15 @@ def _zip(content: bytes, shown: str, limit: Limit) -> bytes:
                 return limit.read(stream, shown, text=True)  # type: ignore[arg-type]
         except (RuntimeError, NotImplementedError) as error:
             raise FileError(f"cannot unpack {shown}: {error}") from error
+
+
+def _weight_of_part(member: zipfile.ZipInfo) -> float:
+    """Return what a part of a workbook takes: sheets are read in pieces, styles as objects."""
+    name = member.filename.lower()
+    if name.startswith(("xl/media/", "xl/drawings/", "xl/charts/", "xl/embeddings/")):
+        return 0.0
+    cells = name.startswith("xl/worksheets/") or name.endswith("sharedstrings.xml")
+    return float(BYTES_OF_XML if cells else BYTES_OF_STYLE) * member.file_size
 
 
 def _is_data(name: str) -> bool:

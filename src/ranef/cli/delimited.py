@@ -296,7 +296,7 @@ def _body(content: bytes, shown: str, dialect: Dialect) -> tuple[Body, list[Note
     """Leave out what stands before the names: lines to skip, ``sep=;``, comments, blanks."""
     start, before, notes = 0, 0, list[Note]()
     separator = dialect.separator
-    for _ in range(dialect.skip):
+    while before < dialect.skip and start < len(content):
         start, before = _next_line(content, start), before + 1
     while line := content[start : _next_line(content, start)]:
         if before == dialect.skip and (stated := re.match(rb'"?sep=(.)"?\s*$', line)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
@@ -13,7 +14,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import TextIO
+from typing import Any, TextIO
 
 from ranef.cli.parser import make_parser
 from ranef.cli.verb import Code
@@ -61,12 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(arguments: Namespace) -> Code:
     """Run the chosen command; turn every error into a line and a code."""
+    heard, usual = _Heard(sys.stdout), sys.stdout
+    sys.stdout = heard  # type: ignore[assignment]
     try:
         code: Code = arguments.run(arguments)
-        sys.stdout.flush()
-        return code
+        heard.flush()
+        return Code.PIPE_CLOSED if heard.left else code
     except BrokenPipeError:
-        sys.stdout = _nowhere()
+        heard.left = True
         return Code.PIPE_CLOSED
     except KeyboardInterrupt:
         return _complain("interrupted", Code.INTERRUPTED)
@@ -76,9 +79,55 @@ def _guarded(arguments: Namespace) -> Code:
         return _complain(str(error), Code.USAGE_ERROR)
     except MemoryError as error:
         return _complain(f"not enough memory: {error}", Code.USAGE_ERROR)
+    except OSError as error:
+        return _complain(_of_the_system(error), Code.FILE_ERROR)
+    except ImportError as error:
+        return _complain(_not_loaded(error), Code.USAGE_ERROR)
     except Exception:
         traceback.print_exc()
         return _complain("this is a bug in ranef; please report it with the lines above", Code.BUG)
+    finally:
+        sys.stdout = _nowhere() if heard.left else usual
+
+
+def _of_the_system(error: OSError) -> str:
+    """Say what the system refused."""
+    if error.errno == errno.ENOMEM:
+        return f"not enough memory: {error}"
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return f"cannot read or write {str(error.filename or 'standard output')[:200]!r}: {reason}"
+
+
+def _not_loaded(error: ImportError) -> str:
+    """Say why a package cannot be loaded: mostly for want of memory, or since it is damaged."""
+    if any(mark in str(error) for mark in ("failed to map", "annot allocate memory")):
+        return f"not enough memory to load what is needed: {error}"
+    return f"a package that is needed cannot be loaded: {error}"
+
+
+class _Heard:
+    """Standard output for as long as somebody reads it: the files of a command are written yet."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream, self.left = stream, False
+
+    def write(self, text: str) -> int:
+        if self.stream is not None and not self.left:
+            try:
+                return self.stream.write(text)
+            except BrokenPipeError:
+                self.left = True
+        return len(text)
+
+    def flush(self) -> None:
+        if self.stream is not None and not self.left:
+            try:
+                self.stream.flush()
+            except BrokenPipeError:
+                self.left = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def _complain(message: str, code: Code) -> Code:

@@ -30,7 +30,9 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Keep the layout of the examples; leave room for the options."""
 
     def __init__(self, prog: str) -> None:
-        width = min(100, int(os.environ.get("COLUMNS", "0") or 0) or _terminal_width())
+        stated = os.environ.get("COLUMNS", "").strip()
+        wide = int(stated) if stated.isascii() and stated.isdigit() else 0
+        width = min(100, wide or _terminal_width())
         super().__init__(prog, max_help_position=30, width=width)
 
 

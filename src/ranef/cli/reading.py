@@ -63,6 +63,8 @@ class Reading(Dialect):
         """Tell whether a model uses a column."""
         if self.formulas is None:
             return True
+        if column not in self.formulas:
+            return False
         return re.search(rf"(?<![\w.]){re.escape(column)}(?![\w.])", self.formulas) is not None
 
 
@@ -113,7 +115,7 @@ def read_table(source: str, reading: Reading) -> FileTable:
         data, notes, place = _parsed(_content(source, shown, limit), source, shown, reading, limit)
     if len(data) == 0:
         raise FileError(f"{source[:SHOWN]!r} has column names but no rows")
-    data = without_marks(data, reading.missing)
+    data = without_marks(_without_lists(data, reading, notes), reading.missing)
     for name in reading.numbers:
         data[name] = _as_numbers(_column(data, name), name, notes, place)
     for name in reading.factors:
@@ -129,6 +131,26 @@ def read_table(source: str, reading: Reading) -> FileTable:
     ]
     doubtful = [] if place is None else _doubtful(data, reading, place)
     return FileTable(data, [*kept, *doubtful, *_orders(data, reading)], place)
+
+
+def _without_lists(data: Any, reading: Reading, notes: list[Note]) -> Any:
+    """Leave out columns whose cells hold lists or records; refuse one in use."""
+    nested = [name for name in data.columns if _is_nested(data[name])]
+    for name in nested:
+        if reading.formulas is not None and reading.uses(str(name)):
+            raise DataError(
+                f"column {str(name)!r} holds lists or records, not one value a row: make each a "
+                "column or a row of its own"
+            )
+        notes.append(Note(f"column {str(name)!r} holds lists or records and is left out"))
+    return data.drop(columns=nested) if nested else data
+
+
+def _is_nested(column: Any) -> bool:
+    if column.dtype != object:
+        return False
+    first = next((cell for cell in column if cell is not None), None)
+    return isinstance(first, list | dict | tuple) or getattr(first, "ndim", 0) > 0
 
 
 def without_marks(data: Any, marks: Sequence[str]) -> Any:
@@ -188,6 +210,8 @@ def _bundled(source: str) -> Any | None:
 
 def _content(source: str, shown: str, limit: Limit) -> bytes:
     if source == "-":
+        if sys.stdin is None:
+            raise FileError("standard input is closed: give the name of a file")
         return limit.read(sys.stdin.buffer, shown, text=True)
     path = Path(source)
     try:

@@ -117,6 +117,8 @@ def _cells(sheet: Any, shown: str, limit: Limit) -> list[Any]:
     """Return the rows of a sheet, each up to its last cell, and none after the last one filled."""
     rows: list[Any] = []
     taken, before, cut = 0, None, ()
+    if hasattr(sheet, "reset_dimensions"):  # what a sheet says of its size is often untrue
+        sheet.reset_dimensions()
     for row in sheet.iter_rows(values_only=True):
         if row is not before:  # rows that are not in the file are one and the same
             width = len(row)

@@ -20,6 +20,7 @@ from ranef.solve.optimum import MAX_EVALUATIONS, Optimum, Progress
 __all__ = ["fit_lmm"]
 
 Floats = NDArray[np.float64]
+FURTHEST = 1e152
 
 MOST_TURNS = 60
 NOISY = 1e-8
@@ -64,6 +65,7 @@ def fit_lmm(
         When the design does not fit the path or the memory, the response does
         not vary, or `start` has the wrong length.
     """
+    _check_reach(spec)
     if spec.residual is not None:
         return _structured(spec, reml, path, start, n_jobs, progress)
     if path == "iterative":
@@ -95,6 +97,16 @@ def fit_lmm(
         loglik=-0.5 * optimum.criterion,
         optimum=optimum,
     )
+
+
+def _check_reach(spec: Specification) -> None:
+    """Refuse a response whose squares are beyond what a number holds."""
+    reach = float(np.abs(spec.y).max(initial=0.0))
+    if reach > FURTHEST:
+        raise ModelError(
+            f"the response {spec.response} reaches too far to be squared: it goes to {reach:.3g}; "
+            "is that a mistake? If not, divide it by a power of ten"
+        )
 
 
 def _structured(

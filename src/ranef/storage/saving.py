@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import zipfile
 from collections.abc import Mapping
 from os import PathLike
@@ -106,6 +107,8 @@ def load(
     if max_gb is not None and not arguments.number("max_gb", max_gb) > 0:
         raise ModelError(f"max_gb must be above 0, not {max_gb!r}")
     source = arguments.path(path)
+    if os.path.exists(source) and not os.path.isfile(source):
+        raise FileError(f"cannot read {source}: it is no file, but a folder, device or pipe")
     try:
         stream = open(source, "rb")  # noqa: SIM115
     except OSError as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import DataError
+from ranef.errors import DataError, FileError
+from ranef.fields.gwas.bounds import check_bgen_block
 from ranef.fields.gwas.dosages import DosageBlock
 from ranef.fields.gwas.extras import (
     beside,
@@ -69,18 +70,23 @@ class BgenFile(Genotypes):
         rows = np.asarray(rows, dtype=np.intp)
         values = np.full((len(rows), len(self.samples)), np.nan, dtype=np.float32)
         several = self.variants.several
-        with self._lock:
+        with self._lock, self.path.open("rb") as stream:
             for k, row in enumerate(rows.tolist()):
                 if several is None or not several[row]:
-                    values[k] = self._dosages(row)
+                    values[k] = self._dosages(row, stream)
         return DosageBlock(values, self.variants.kinds[rows], self.name)
 
-    def _dosages(self, row: int) -> NDArray[np.float64]:
+    def _dosages(self, row: int, stream: BinaryIO) -> NDArray[np.float64]:
         name = self.variants.id[row]
         try:
             variant = self._reader[row]
+            if variant.compression:
+                shown = f"the variant {name!r} of {self.name!r}"
+                check_bgen_block(stream, variant.fileoffset, variant.layout, shown)
             expected = np.asarray(variant.alt_dosage, dtype=np.float64)
             ploidy = np.asarray(variant.ploidy)
+        except FileError:
+            raise
         except (ValueError, OSError, IndexError) as error:
             raise DataError(
                 f"{self.name!r} is damaged at the variant {name!r}: {reason(error)}"

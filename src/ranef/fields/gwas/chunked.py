@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.errors import DataError, FileError, ModelError
+from ranef.fields.gwas.bounds import bounded_store, check_array
 from ranef.fields.gwas.dosages import DosageBlock
 from ranef.fields.gwas.extras import package, reason, samples_known, samples_named, variants_of
 from ranef.fields.gwas.genotypes import (
@@ -22,11 +22,13 @@ from ranef.fields.gwas.genotypes import (
     check_dosages,
     pack,
 )
+from ranef.solve.room import check_room
 
 __all__ = ["ChunkedArray", "VcfZarr", "is_chunked"]
 
 DOSAGES = ("call_DS", "call_dosage")
 CALLS = "call_genotype"
+BYTES_OF_COPY = 8
 
 
 def is_chunked(given: Any) -> bool:
@@ -88,10 +90,15 @@ class VcfZarr(Genotypes):
             raise FileError(f"there is no file {str(self.path)!r}")
         zarr = package("zarr", self.path, "a Zarr store")
         try:
-            store = zarr.open_group(_store(zarr, self.path), mode="r")
+            store = zarr.open_group(bounded_store(zarr, self.path), mode="r")
+        except FileError:
+            raise
         except Exception as error:  # of many kinds
             raise DataError(f"{str(self.path)!r} is no Zarr store: {reason(error)}") from None
         which, self._array = self._genotypes(store, field)
+        check_array(self._array, f"{which} of {str(self.path)!r}", whole=False)
+        each = np.dtype(self._array.dtype).itemsize + BYTES_OF_COPY
+        self._bytes_of_row = float(np.prod(self._array.shape[1:], dtype=float)) * each
         self.calls = which == CALLS
         self.name = f"{self.path} ({which})"
         own = samples_named(_texts(self._column(store, "sample_id")), self.path)
@@ -120,7 +127,10 @@ class VcfZarr(Genotypes):
         if name not in store:
             raise DataError(f"{str(self.path)!r} has no array {name}: it is no VCF-Zarr store")
         try:
+            check_array(store[name], f"{name} of {str(self.path)!r}")
             return np.asarray(store[name][:])
+        except FileError:
+            raise
         except Exception as error:  # what zarr makes of damaged bytes has no common base
             raise DataError(f"{str(self.path)!r}: {name} is damaged: {reason(error)}") from None
 
@@ -149,9 +159,12 @@ class VcfZarr(Genotypes):
         return self._block(np.asarray(rows, dtype=np.intp))
 
     def _block(self, rows: Any) -> Block:
+        check_room(float(len(self.variants.id[rows])) * self._bytes_of_row, repr(self.name))
         try:
             everything = (slice(None),) * (self._array.ndim - 1)
             found = np.asarray(self._array.get_orthogonal_selection((rows, *everything)))
+        except FileError:
+            raise
         except Exception as error:  # what zarr makes of damaged bytes has no common base
             raise DataError(f"{self.name!r} is damaged: {reason(error)}") from None
         kinds, ids = self.variants.kinds[rows], self.variants.id[rows]
@@ -166,10 +179,6 @@ class VcfZarr(Genotypes):
             values[several] = np.nan
         check_dosages(values, self.name, ids)
         return DosageBlock(values, kinds, self.name)
-
-
-def _store(zarr: Any, path: Path) -> Any:
-    return zarr.storage.ZipStore(path, mode="r") if path.suffix == ".zip" else str(path)
 
 
 def _texts(values: Any) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError, FileError
+from ranef.fields.gwas.bounds import check_pvar
 from ranef.fields.gwas.dosages import DosageBlock
 from ranef.fields.gwas.extras import (
     beside,
@@ -217,6 +218,7 @@ def positions(texts: list[str], path: Path) -> NDArray[np.int64]:
 def _packed_pvar(
     path: Path, lib: Any
 ) -> tuple[list[str], NDArray[np.int64], list[str], list[str], list[str]]:
+    check_pvar(path)
     try:
         with lib.PvarReader(str(path).encode()) as reader:
             m = reader.get_variant_ct()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError, FileError, ModelError
+from ranef.fields.gwas.bounds import BYTES_OF_RECORD, check_vcf
 from ranef.fields.gwas.dosages import Dosages
 from ranef.fields.gwas.extras import (
     existing,
@@ -21,11 +22,13 @@ from ranef.fields.gwas.extras import (
 )
 from ranef.fields.gwas.genotypes import Genotypes, Packed, Samples
 from ranef.fields.gwas.spool import Spool
+from ranef.solve.room import check_room
 
 __all__ = ["VCF_ENDINGS", "read_vcf"]
 
 VCF_ENDINGS = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 FIELDS = ("GT", "DS", "GP")
+LOOKED_AT = 4096
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 Floats = NDArray[np.float64]
@@ -48,6 +51,7 @@ def read_vcf(
     path = existing(given, VCF_ENDINGS)
     lib = package("cyvcf2", path, "a VCF or BCF")
     _check_end(path)
+    check_vcf(path)
     try:
         file = lib.VCF(str(path), gts012=True, strict_gt=True)
     except Exception as error:  # of several kinds, one of them Exception itself
@@ -57,7 +61,7 @@ def read_vcf(
     name = f"{path} ({which})"
     spool = Spool(len(own), which == "GT")
     columns: list[list[Any]] = [[] for _ in range(6)]
-    line = 0
+    line, letters = 0, 0
     try:
         for record in file:
             line += 1
@@ -68,8 +72,11 @@ def read_vcf(
             )  # fmt: skip
             for column, value in zip(columns, described, strict=True):
                 column.append(value)
+            letters += len(described[3]) + len(described[4])
+            if line % LOOKED_AT == 0:
+                check_room(float(BYTES_OF_RECORD) * line + letters, repr(str(path)))
             spool.add(_row(record, which, len(own), str(path)))
-    except DataError:
+    except (DataError, FileError):
         raise
     except Exception as error:  # cyvcf2 raises Exception itself
         after = f"after {columns[0][-1]}:{columns[1][-1]}" if columns[0] else "at its first record"

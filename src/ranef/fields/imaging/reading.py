@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.errors import DataError, FileError, ModelError
+from ranef.fields.imaging.bounds import check_image
 from ranef.fields.imaging.places import Places
-from ranef.solve.room import check_regular, check_room, file_bytes, room
+from ranef.solve.room import check_regular, check_room
 
 __all__ = ["Map", "is_image", "read_map", "read_mask", "stored", "surface_neighbours", "volumes_of"]
 
 BYTES_OF_VALUE = 8
-CHUNK = 1 << 24
-BYTES_UNPACKED = 1100  # of a byte that deflate packed, at most
 MESHES = ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE")
 
 
@@ -183,7 +182,7 @@ def _opened(image: Any, what: str) -> tuple[str, Any]:
     if place.is_dir():
         raise FileError(f"{what}: {str(place)!r} is a folder, not an image")
     check_regular(place, name)
-    _check_packed(place, name)
+    check_image(place, name)
     try:
         return name, nib.load(place)
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
@@ -192,28 +191,6 @@ def _opened(image: Any, what: str) -> tuple[str, Any]:
         ) from None
     except Exception as error:  # parsers of headers raise of many kinds
         raise FileError(f"{name} cannot be read: {error}") from None
-
-
-def _check_packed(place: Path, name: str) -> None:
-    """Refuse a GIfTI file, which is read whole, whose packed arrays have no room."""
-    size = place.stat().st_size
-    if place.suffix != ".gii" or float(BYTES_UNPACKED) * size <= room()[0]:
-        return
-    import base64
-    import re
-    import zlib
-
-    held = 0.0
-    for data in re.finditer(rb"<Data>([^<]*)</Data>", file_bytes(place, 3.0, name)):
-        unpacker = zlib.decompressobj()
-        try:
-            rest = base64.b64decode(data[1])
-            while rest and not unpacker.eof:
-                held += len(unpacker.decompress(rest, CHUNK))
-                rest = unpacker.unconsumed_tail
-                check_room(2.0 * held, name)
-        except (ValueError, zlib.error):  # text, or what the reader will refuse
-            continue
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import os
 import struct
 import zipfile
 import zlib
@@ -274,3 +275,27 @@ def test_a_cut_vcf_is_said_to_be_cut(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "a.vcf.gz").write_bytes(content[:-900])
     with pytest.raises(DataError, match=r"damaged or truncated: Compressed file ended"):
         gwas.read_genotypes(tmp_path / "a.vcf.gz")
+
+
+def test_stores_and_lists_that_are_none(tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    pytest.importorskip("pgenlib")
+    (tmp_path / "a.zarr.zip").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(DataError, match=r"is no Zarr store: File is not a zip file"):
+        gwas.read_genotypes(tmp_path / "a.zarr.zip")
+    path = write_pgen(study(), tmp_path / "b")
+    path.with_suffix(".pvar").unlink()
+    path.with_suffix(".pvar.zst").write_bytes(b"\x28\xb5\x2f\xfd\xff\xff\xff\xff\xff")
+    with pytest.raises(DataError, match=r"b.pvar.zst' cannot be read: "):
+        gwas.read_genotypes(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_in_a_store_is_not_waited_for(tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    path = store(tmp_path / "a.zarr")
+    chunk = path / "variant_position" / "0"
+    chunk.unlink()
+    os.mkfifo(chunk)
+    with pytest.raises(FileError, match="is no file, but a device or pipe"):
+        gwas.read_genotypes(path)

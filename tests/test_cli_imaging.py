@@ -40,7 +40,13 @@ def test_from_files_to_files(study, tmp_path, capsys):
     out, report = tmp_path / "out", tmp_path / "r.html"
     more = ["--contrast", "intercept - 2*age", "--permutations", "exact", "--tfce", "--cluster-p",
             "0.01", "--blocks", "family", "--out", str(out), "--report", str(report)]  # fmt: skip
+    out.mkdir()
+    private = out / "stat-tau2_statmap.nii.gz"
+    private.write_bytes(b"before")
+    private.chmod(0o600)
     assert main(words(study, "~ age", *more)) == 0
+    assert private.stat().st_mode & 0o777 == 0o600
+    assert not [file for file in out.iterdir() if file.name.startswith(".")]
     shown = " ".join(capsys.readouterr().out.split())
     assert "8 subjects, 60 voxels; design: intercept, age" in shown
     assert "reading 8 images x 60 voxels" in shown

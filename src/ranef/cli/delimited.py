@@ -306,7 +306,9 @@ def _body(content: bytes, shown: str, dialect: Dialect) -> tuple[Body, list[Note
         start, before = start + len(line), before + 1
     if not content[start:].strip():
         raise FileError(
-            f"{shown} is empty" if not dialect.skip else f"{shown} has no line {before + 1:,}"
+            f"{shown} is empty"
+            if not dialect.skip
+            else f"{shown} has no line {max(before, dialect.skip) + 1:,}"
         )
     above = 0
     while content[start:].startswith(b"#") and not _is_header(content, start, separator):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ from typing import Any
 from ranef._version import __version__
 from ranef.display.files import write_atomically
 from ranef.errors import FileError
-from ranef.fields.imaging.reading import nibabel
 
 __all__ = ["write_maps"]
 
@@ -40,8 +40,9 @@ def write_maps(model: Any, tested: Mapping[str, Mapping[str, Any]], folder: Path
 
     def save(image: Any, name: str) -> None:
         path = folder / f"{name}{ENDINGS.get(type(image).__name__, '.nii.gz')}"
-        nibabel().save(image, path)
-        written.append(path)
+        content = image.to_bytes()
+        packed = gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content
+        written.append(write_atomically(path, packed))
 
     first = next(iter(tested))
     whole = model.compute_contrast(first, output_type="all")

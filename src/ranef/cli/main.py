@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _guarded(arguments: Namespace) -> Code:
     """Run the chosen command; turn every error into a line and a code."""
     heard, usual = _Heard(sys.stdout), sys.stdout
-    sys.stdout = heard  # type: ignore[assignment]
+    sys.stdout = heard
     try:
         code: Code = arguments.run(arguments)
         heard.flush()

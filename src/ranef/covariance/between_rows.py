@@ -37,6 +37,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer]
 
+INSIDE = 0.9
+"""How far towards a singular matrix correlations by moments may be."""
 MOST_RANGE = 1e10
 """Range beside the median distance of rows."""
 NUMERIC_STEP = 1e-2
@@ -107,6 +109,10 @@ class RowCorrelation(ABC):
         """More of them, for another search; empty where the range of the parameters has them."""
         return []
 
+    def by_moments(self, covariance: Floats) -> Floats | None:
+        """Parameters near to a covariance matrix (r, r) of the places; None if it tells none."""
+        return None
+
     @abstractmethod
     def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
         """Correlations of rows that stand at `where`, (g, n) places or (g, n, d) coordinates."""
@@ -160,6 +166,11 @@ class _Placed(RowCorrelation):
         )
 
 
+def _correlations(covariance: Floats) -> Floats:
+    sd = np.sqrt(np.diag(covariance))
+    return np.asarray(covariance / np.outer(sd, sd))
+
+
 def _one_hot_pairs(size: int, start: int) -> list[tuple[int, int]]:
     return [(i, j) for j in range(size) for i in range(j + start, size)]
 
@@ -196,6 +207,10 @@ class Unstructured(_Placed):
     def starts(self) -> list[Floats]:
         eye = np.eye(len(self.names))
         return [np.array([eye[i, j] + 0.3 * (i != j) for i, j in self.entries])]
+
+    def by_moments(self, covariance: Floats) -> Floats:
+        """Its entries."""
+        return np.array([covariance[i, j] for i, j in self.entries])
 
     def matrix(self, rho: Floats) -> Floats:
         """The covariance matrix (r, r), relative to the reference variance."""
@@ -247,6 +262,12 @@ class Exchangeable(RowCorrelation):
     def starts(self) -> list[Floats]:
         return [np.array([0.2])]
 
+    def by_moments(self, covariance: Floats) -> Floats | None:
+        """The mean correlation, above where the matrix is singular."""
+        r = len(covariance)
+        pairs = _correlations(covariance)[np.tril_indices(r, -1)]
+        return np.array([max(pairs.mean(), -INSIDE / (r - 1))]) if r > 1 else None
+
     def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
         """The same for every pair of rows."""
         g, n = where.shape[:2]
@@ -282,6 +303,17 @@ class Toeplitz(_Placed):
         steps = np.array(self.known, dtype=np.float64) / min(self.known)
         return [0.3**steps, 0.7**steps]
 
+    def by_moments(self, covariance: Floats) -> Floats:
+        """The mean correlation at each lag, brought nearer to none until the matrix exists."""
+        corr = _correlations(covariance)
+        rho = np.array([np.diag(corr, -k).mean() for k in self.known])
+        by_lag = np.zeros(len(corr))
+        by_lag[list(self.known)] = rho
+        place = np.arange(len(corr))
+        others = by_lag[np.abs(place[:, None] - place)]
+        lowest = float(np.linalg.eigvalsh(others)[0])
+        return rho * min(1.0, INSIDE / max(-lowest, 1e-8))
+
     def table(self, rho: Floats, second: bool) -> Jet:
         place = np.arange(len(self.names))
         lag = np.abs(place[:, None] - place)
@@ -316,6 +348,10 @@ class Antedependent(_Placed):
 
     def starts(self) -> list[Floats]:
         return [np.full(len(self.names) - 1, value) for value in (0.3, 0.7)]
+
+    def by_moments(self, covariance: Floats) -> Floats:
+        """The correlations of neighbours."""
+        return np.diag(_correlations(covariance), -1).copy()
 
     def table(self, rho: Floats, second: bool) -> Jet:
         r = len(self.names)

@@ -192,7 +192,8 @@ def _structured_information(estimate: LinearEstimate) -> Information:
     found = structured.at_optimum(estimate)
     if estimate.optimum.singular:
         found = solved_rows(replace(found.problem, tangent=True), estimate.theta, estimate.reml)
-    free, p = found.free, len(found.at.beta)
+    free, wall = found.free, found.wall
+    found, p = found.beside_singular(), len(found.at.beta)
     T, C, second = found.problem.fixed.transform, found.at.C, found.at.second
     assert second is not None
     own = np.ix_(free, free)
@@ -212,7 +213,7 @@ def _structured_information(estimate: LinearEstimate) -> Information:
     return Information(
         C=T @ C @ T.T,
         mean=found.at.sums.traces[free] - np.einsum("iaa->i", CF),
-        traces=second.traces[own] - 2.0 * second.projected[own] + crossed + found.wall[own],
+        traces=second.traces[own] - 2.0 * second.projected[own] + crossed + wall[own],
         fixed=outer @ first @ outer.T,
         bent_mean=second.bent_traces[own] - second.bent_projected[own],
         weighted=weighted,

@@ -17,11 +17,11 @@ from ranef.solve.optimum import MAX_EVALUATIONS, Face, FlatDirection, Optimum, P
 from ranef.solve.parametrisation import factor_entries
 from ranef.solve.resources import available_cores
 from ranef.solve.structured.kept import SolvedRows, keep_solved, solved_rows
-from ranef.solve.structured.marginal import beside_singular, digits_lost
+from ranef.solve.structured.marginal import beside_singular, digits_lost, marginal_problem
 from ranef.solve.structured.problem import StructuredProblem, structured_problem
 from ranef.solve.structured.rows import EDGE
-from ranef.solve.structured.search import Found, search
-from ranef.solve.structured.starts import residual_starts
+from ranef.solve.structured.search import Found, search, searches_from
+from ranef.solve.structured.starts import moment_start, residual_starts
 
 __all__ = ["STRUCTURED_PATH", "fit_structured"]
 
@@ -47,6 +47,11 @@ MATTERS = 1e-6
 ELSEWHERE_STARTS = ((0.2, 0.5), (3.0, 0.2), (1.0, -0.3), (1.0, 0.0), (0.2, -0.3), (3.0, -0.3))
 """Factors of the random effects' parameters and of the residuals' correlations, for searches
 that begin again."""
+MOMENT_STARTS = (0.1, 1.0)
+"""Factors of the random effects' parameters, of residuals that have the moments of all."""
+FEW_PARAMETERS, SCATTERED, TRIED = 2, 6, 8
+"""Of models with at least so many parameters, so many starts of others are drawn, each brought
+nearer to the usual one at most so often."""
 OTHER_RANGES = ((4.0, 0.3), (0.3, 0.3), (20.0, 0.3))
 """Factors of a range, and of the random effects' parameters."""
 LITTLE_LEFT = 1e-3
@@ -103,9 +108,9 @@ def fit_structured(
             "no covariance of the residuals near those that were tried is positive definite and "
             "finite; give a start, or use a simpler structure"
         )
-    several = bool(problem.structures) or any(
-        part.kind in ON_COORDINATES for part in problem.rows.term.parts
-    )
+    bounded = np.isfinite(problem.rows.limits).all(axis=1)
+    several = bool(problem.structures) or bounded.sum() > 1
+    several |= any(part.kind in ON_COORDINATES for part in problem.rows.term.parts)
     small = several and spec.n <= FEW_ROWS and not _is_plain(problem, found)
     if start is None and (small or not found.converged):
         found = _from_elsewhere(problem, starts, found, reml, progress)
@@ -260,21 +265,66 @@ def _from_elsewhere(
             theta = starts[0].copy()
             theta[f:][cut] = own
             further.append(theta)
+    by_moments = moment_start(problem)
+    if by_moments is not None:
+        further += [np.append(by * starts[0][:f], by_moments) for by in MOMENT_STARTS]
+    further += _scattered(problem, starts[0], by_moments)
     proved = found if found.converged else None
-    other = search(problem, further, reml, MAX_EVALUATIONS, progress, len(further), known=proved)
-    if other is None:
-        return found
-    evaluations = found.evaluations + other.evaluations
-    if found.converged:
-        better = other.converged and other.at.criterion < found.at.criterion - MATTERS
-    else:
-        better = other.at.criterion < found.at.criterion - (0.0 if other.converged else MATTERS)
-    best, less = (other, found) if better else (found, other)
-    same = abs(less.at.criterion - best.at.criterion) < AS_LOW
-    agreeing = best.agreeing + (less.agreeing if same else 0)
-    return replace(
-        best, evaluations=evaluations, starts=found.starts + other.starts, agreeing=agreeing
+    ends = searches_from(
+        problem, further, reml, MAX_EVALUATIONS, progress, len(further), known=proved
     )
+    if not ends:
+        return found
+    evaluations = found.evaluations + max(end.evaluations for end in ends)
+    best = found
+    for end in ends:
+        if end.converged and not best.converged:
+            better = end.at.criterion < best.at.criterion
+        else:
+            better = end.at.criterion < best.at.criterion - MATTERS
+        if (better and end.converged) or (better and _is_true(problem, end, best, reml)):
+            best = end
+    agreeing = sum(abs(end.at.criterion - best.at.criterion) < AS_LOW for end in ends)
+    if abs(found.at.criterion - best.at.criterion) < AS_LOW:
+        agreeing += found.agreeing
+    return replace(
+        best, evaluations=evaluations, starts=found.starts + len(ends), agreeing=agreeing
+    )
+
+
+def _is_true(problem: StructuredProblem, end: Found, best: Found, reml: bool) -> bool:
+    """Whether an end without a proof is lower than the best by V of the groups made itself."""
+    marginal = marginal_problem(problem)
+    here = None if marginal is None else marginal.point(end.at.theta, reml, 0)
+    gap = best.at.criterion - MATTERS
+    return not best.converged if marginal is None else here is not None and here.criterion < gap
+
+
+def _scattered(
+    problem: StructuredProblem, start: Floats, by_moments: Floats | None
+) -> list[Floats]:
+    """Starts that share no factor: always the same draws, of a model with several parameters."""
+    f, limits = problem.n_random, problem.rows.limits
+    bounded = np.asarray(np.isfinite(limits).all(axis=1))
+    if problem.n_parameters < FEW_PARAMETERS or not bounded.any():
+        return []
+    rng = np.random.default_rng(problem.n_parameters)
+    low, high = np.where(bounded[:, None], limits, [0.0, 1.0]).T
+    middle = start[f:] if by_moments is None else by_moments
+    out = []
+    for _ in range(SCATTERED):
+        theta = start.copy()
+        theta[:f] = np.exp(rng.normal(-0.5, 1.0, f)) * problem.units[:f]
+        drawn = np.where(bounded, rng.uniform(low, high), middle + rng.normal(0.0, 0.5, len(low)))
+        drawn = np.where(problem.rows.positive, middle * np.exp(rng.normal(size=len(low))), drawn)
+        share = 1.0
+        for _ in range(TRIED):
+            theta[f:] = np.where(bounded, middle + share * (drawn - middle), drawn)
+            if problem.point(theta, True, 0) is not None:
+                out.append(theta)
+                break
+            share *= 0.7
+    return out
 
 
 def _other_ranges(
@@ -324,7 +374,11 @@ def _at_ends(
             better = other.at.criterion < found.at.criterion - MATTERS
         if better:
             found = _instead(other, found)
-    return found if found.converged else _without_correlation(problem, found, reml, progress)
+    own = found.at.theta[f:]
+    little = any(np.any(own < one) for one in rows.fallen(own, LITTLE))
+    if found.converged and not little:
+        return found
+    return _without_correlation(problem, found, reml, progress)
 
 
 def _on_edges(

@@ -59,6 +59,21 @@ class SolvedRows:
         """Second derivatives (k, k) of the criterion, on the boundary where the optimum is."""
         return np.asarray(self.at.hessian + self.wall)
 
+    def beside_singular(self) -> SolvedRows:
+        """The same by V of the groups made itself where R has hardly an inverse; else this.
+
+        Products with R^-1 to the fourth power have no digits left there.
+        """
+        if not self.wall.any():
+            return self
+        marginal = marginal_problem(self.problem)
+        at = None if marginal is None else marginal.point(self.theta, self.is_reml, 2)
+        return self if marginal is None or at is None else SolvedRows(marginal, at)
+
+    @property
+    def is_reml(self) -> bool:
+        return self.at.degrees < self.problem.spec.n
+
     @property
     def theta(self) -> Floats:
         return self.at.theta

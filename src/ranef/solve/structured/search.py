@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ranef.solve.optimum import Progress
 from ranef.solve.structured.problem import StructuredPoint, StructuredProblem
 
-__all__ = ["Found", "search"]
+__all__ = ["Found", "search", "searches_from"]
 
 Floats = NDArray[np.float64]
 
@@ -124,22 +124,39 @@ def search(
     known : Found, optional
         A proved optimum; a search that comes into its bowl ends there.
     """
+    ends = searches_from(problem, starts, reml, max_evaluations, progress, searches, held, known)
+    if not ends:
+        return None
+    best = min(ends, key=lambda end: end.at.criterion - (1e-7 if end.converged else 0.0))
+    agreeing = sum(end.at.criterion < best.at.criterion + 1e-4 for end in ends)
+    evaluations = max(end.evaluations for end in ends)
+    return replace(best, evaluations=evaluations, starts=len(ends), agreeing=agreeing)
+
+
+def searches_from(
+    problem: StructuredProblem,
+    starts: list[Floats],
+    reml: bool,
+    max_evaluations: int,
+    progress: Progress | None = None,
+    searches: int = SEARCHES,
+    held: NDArray[np.bool_] | None = None,
+    known: Found | None = None,
+) -> list[Found]:
+    """The ends of searches from the best starts; `evaluations` count all up to each of them."""
     walk = _Walk(problem, reml, progress, held)
     begun: list[tuple[float, Floats]] = []
     for start in starts:
         at = walk.evaluate(walk.x(start), 0)
         if at is not None:
             begun.append((at.criterion, start))
-    if not begun:
-        return None
     begun.sort(key=lambda pair: pair[0])
     ends: list[Found] = []
     for _, start in begun[:searches]:
         before = [end for end in ([known] if known else []) + ends if end.converged]
-        ends.append(_descend(walk, walk.x(start), max_evaluations, before))
-    best = min(ends, key=lambda end: end.at.criterion - (1e-7 if end.converged else 0.0))
-    agreeing = sum(end.at.criterion < best.at.criterion + 1e-4 for end in ends)
-    return replace(best, evaluations=len(walk.trace), starts=len(ends), agreeing=agreeing)
+        end = _descend(walk, walk.x(start), max_evaluations, before)
+        ends.append(replace(end, evaluations=len(walk.trace)))
+    return ends
 
 
 def _bowl(

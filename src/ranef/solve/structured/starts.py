@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ranef.covariance.between_rows import Unstructured
 from ranef.solve.structured.problem import StructuredProblem
 
-__all__ = ["residual_starts"]
+__all__ = ["moment_start", "residual_starts"]
 
 Floats = NDArray[np.float64]
 
@@ -16,28 +16,49 @@ SHRUNK = 0.95
 
 
 def residual_starts(problem: StructuredProblem) -> list[Floats]:
-    """Parameters of the residuals to begin from, by moments where there are many."""
+    """Parameters of the residuals to begin from; without random effects by moments too."""
     starts = problem.rows.starts()
-    term = problem.spec.residual
-    assert term is not None
     gamma = _log_sizes(problem)
     for start in starts:
         start[: len(gamma)] = gamma
-    if problem.structures or len(term.parts) != 1 or term.group is None:
+    own = None if problem.structures else moment_start(problem)
+    if own is None:
         return starts
+    return [own] if _is_unstructured(problem) else [*starts, own]
+
+
+def moment_start(problem: StructuredProblem) -> Floats | None:
+    """Parameters of the residuals by the moments of least-squares residuals between places.
+
+    None where the structure is no single one over few places. Likelihoods of correlations with
+    different signs have several optima, and this is near to the lowest of most.
+    """
+    term = problem.spec.residual
+    assert term is not None
+    if len(term.parts) != 1 or term.group is None:
+        return None
+    start = problem.rows.starts()[0]
+    gamma = _log_sizes(problem)
+    start[: len(gamma)] = gamma
     by = np.zeros(problem.spec.n, dtype=np.intp) if term.by is None else term.by.codes
+    reference = None
     for level, (parts, cuts) in enumerate(
         zip(problem.rows.correlations, problem.rows.slices, strict=True)
     ):
         part = parts[0]
-        if not isinstance(part, Unstructured):
-            return starts
+        if not part.names:
+            return None
         found = _covariance(problem, term.parts[0].where, by == level, len(part.names))
-        if level == 0:
-            reference = found[0, 0]
-        for start in starts:
-            start[cuts[0]] = [found[i, j] / reference for i, j in part.entries]
-    return starts
+        reference = float(found[0, 0]) if reference is None else reference
+        own = part.by_moments(found / reference)
+        if own is None:
+            return None
+        start[cuts[0]] = own
+    return start
+
+
+def _is_unstructured(problem: StructuredProblem) -> bool:
+    return all(isinstance(parts[0], Unstructured) for parts in problem.rows.correlations)
 
 
 def _rest(problem: StructuredProblem) -> Floats:

@@ -78,8 +78,8 @@ def test_from_files_to_files(study, tmp_path, capsys):
         (["--subject", "id"], "no column 'id'"),
         (["--variances", "{subjct}.nii"], "no such column"),
         (["--variances", "one.nii"], "one file for all"),
-        (["--variances", "{subject}.nii"], "there is no file"),
-        (["--report", "none/r.html"], "no such folder"),
+        (["--variances", "{subject}.nii"], "8 of 16 images are not there"),
+        (["--report", "none/r.html"], "there is no folder"),
         (["--blocks", "kin", "--permutations", "8"], "no column 'kin'"),
     ],
 )

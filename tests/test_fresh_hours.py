@@ -205,7 +205,7 @@ def test_phenotypes_have_decimal_commas(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Sample;height\na;1.5\nb;2.5\n", "no column of it is called IID"),
+        ("Name;height\na;1.5\nb;2.5\n", "no column of it is called IID"),
         ("Export v3 of\nIID height\na 1\n", "no column of it is called IID"),
         ("Export v3 of\nName height\na x\n", "take titles above the names"),
     ],

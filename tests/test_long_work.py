@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 
 import numpy as np
 import pandas as pd
@@ -120,7 +121,7 @@ def test_simulated_residuals_show_a_bar_and_say_their_memory(
 
 LONG = {
     ranef: (
-        "lmm", "glmm", "sem", "dynamic", "anova", "average", "bootstrap", "compare",
+        "lmm", "glmm", "gee", "sem", "dynamic", "anova", "average", "bootstrap", "check", "compare",
         "cross_validate", "impute", "influence", "leave_out", "maximal", "outliers",
         "permutation_test", "power",
         "profile", "simulated_residuals", "step", "subsets", "variance_test",
@@ -141,3 +142,78 @@ def test_every_long_call_has_a_bar_where_a_person_looks(room: object, name: str)
     own = inspect.signature(getattr(room, name)).parameters
     assert own["progress"].default is None
     assert "progress" in (getattr(room, name).__doc__ or "")
+
+
+# --- every long call shows a bar to a person, and none to nobody
+
+
+@pytest.fixture(scope="module")
+def fits() -> dict[str, object]:
+    sleep = ranef.data.load("sleepstudy")
+    people = pd.DataFrame({"id": np.repeat(range(20), 6), "day": np.tile(range(6), 20)})
+    rng = np.random.default_rng(1)
+    people["stress"] = rng.normal(size=120)
+    people["mood"] = 1 - 0.5 * people["stress"] + rng.normal(size=120)
+    people["mood2"] = people["mood"] + rng.normal(size=120)
+    people["mood3"] = people["mood"] + rng.normal(size=120)
+    return {
+        "sleep": sleep,
+        "people": people,
+        "lmm": ranef.lmm("Reaction ~ Days + (1 | Subject)", sleep),
+        "plain": ranef.lmm("Reaction ~ 1 + (1 | Subject)", sleep),
+        "meta": ranef.meta("y ~ x", STUDIES, variance="v"),
+    }
+
+
+def _dynamic(fits: dict) -> object:
+    with contextlib.suppress(RanefError):
+        return ranef.dynamic("mood ~ 1 + (1 | id)", fits["people"], residual="ar1(day | id)")
+
+
+BARS = {
+    "lmm": lambda f: ranef.lmm("Reaction ~ Days + (Days | Subject)", f["sleep"]),
+    "glmm": lambda f: ranef.glmm(
+        "round(Reaction) ~ 1 + (1 | Subject)", f["sleep"], family="poisson"
+    ),
+    "gee": lambda f: ranef.gee("Reaction ~ Days", f["sleep"], groups="Subject"),
+    "sem": lambda f: ranef.sem(
+        "level: 1\nm =~ mood + mood2 + mood3\nlevel: 2\nb =~ mood + mood2 + mood3",
+        f["people"], cluster="id",
+    ),
+    "dynamic": _dynamic,
+    "diary": lambda f: ranef.diary(f["people"], "mood", ["stress"], person="id", time="day"),
+    "check": lambda f: ranef.check(f["lmm"]),
+    "bootstrap": lambda f: ranef.bootstrap(f["lmm"], n=20, rng=1),
+    "profile": lambda f: ranef.profile(f["lmm"]),
+    "confint": lambda f: f["lmm"].confint(method="profile"),
+    "influence": lambda f: ranef.influence(f["lmm"], by="Subject"),
+    "cross_validate": lambda f: ranef.cross_validate(f["lmm"], by="group", folds=3, rng=1),
+    "variance_test": lambda f: ranef.variance_test(
+        f["lmm"], "Subject", method="bootstrap", n=20, rng=1
+    ),
+    "anova": lambda f: ranef.anova(f["plain"], f["lmm"], method="bootstrap", n=20, rng=1),
+    "simulated_residuals": lambda f: ranef.simulated_residuals(f["lmm"], 50, rng=1),
+    "permutation_test": lambda f: ranef.permutation_test(f["meta"], n=600, rng=1),
+    "power": lambda f: ranef.power(f["lmm"], test="Days", n=20, rng=1),
+    "step": lambda f: ranef.step(
+        "Reaction ~ Days + (1 | Subject)", f["sleep"], focus="population"
+    ),
+    "maximal": lambda f: ranef.maximal("Reaction ~ Days + (Days | Subject)", f["sleep"]),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", BARS)
+def test_a_long_call_shows_how_far_it_is(
+    name: str, fits: dict, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A person looks and is patient for no second; then nobody looks."""
+    from ranef.display import progress
+
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "_someone_looks", lambda: True)
+    BARS[name](fits)
+    assert re.search(r"\d+%\||evaluations|steps \[|it/s|models \[", capfd.readouterr().err)
+    monkeypatch.setattr(progress, "_someone_looks", lambda: False)
+    BARS[name](fits)
+    assert capfd.readouterr().err == ""

@@ -16,6 +16,7 @@ from ranef.api.fits import MarginalModelFit
 from ranef.design.call import ModelArguments, read_family
 from ranef.design.clusters import ClusterColumns, Occasions
 from ranef.design.generalised import generalised_specification_of
+from ranef.display.progress import Tally
 from ranef.errors import ModelError, suggestion
 from ranef.families import Cumulative, Family, Multinomial
 from ranef.families.variance import mean_variance, shapes_of
@@ -63,6 +64,7 @@ def gee(
     contrasts: Mapping[str, Any] | None = None,
     missing: str = "drop",
     functions: Mapping[str, Callable[..., Any]] | None = None,
+    progress: bool | None = None,
 ) -> MarginalModelFit:
     """Fit a population-averaged model by generalised estimating equations (GEE).
 
@@ -152,6 +154,9 @@ def gee(
         by maximum likelihood under independence, and held there.
     contrasts, missing, functions
         As in `lmm`.
+    progress : bool, optional
+        Show the steps; None (the default) shows those of a search that lasts longer than a second
+        where a person looks.
 
     Returns
     -------
@@ -195,6 +200,7 @@ def gee(
         formula, data, read_family(family, link), weights=weights, offset=offset,
         contrasts=contrasts, missing=missing, functions=functions,
     )  # fmt: skip
+    shown = arguments.optional_flag("progress", progress)
     equations = _equations(_of_categories(correlation, call.family), estimator, scale, penalty)
     arguments.choice("covariance", covariance, COVARIANCES)
     if df != "default":
@@ -221,7 +227,8 @@ def gee(
         equations=equations,
         dropout=seen,
     )
-    estimate = fit_marginal(model)
+    with Tally("fitting", shown, unit=" steps") as watch:
+        estimate = fit_marginal(model, watch)
     names = dict.fromkeys([*model.specification.recipe.columns, *columns.columns])
     frame = Origin.of(call.table, spec.accounting, names)
     fit = MarginalModelFit(estimate, frame, covariance, df)

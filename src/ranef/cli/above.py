@@ -18,8 +18,8 @@ FIELDS = 3
 def title_lines(content: bytes, separator: str | None) -> int:
     r"""Return how many lines of delimited text stand above its names.
 
-    A title has one field, or two fewer than the names; every line from the names on has as many
-    fields as they, and names are not numbers.
+    A title fills one field or less than half of them, or has two fewer than the names; every line
+    from the names on has as many fields as they, and names are not numbers.
 
     Examples
     --------
@@ -81,7 +81,8 @@ def _heads(record: Sequence[str], width: int) -> bool:
 
 
 def _is_title(record: Sequence[str], width: int) -> bool:
-    return sum(bool(field.strip()) for field in record) <= 1 or len(record) <= width - 2
+    filled = sum(bool(field.strip()) for field in record)
+    return filled <= max(1, (width - 1) // 2) or len(record) <= width - 2
 
 
 def _is_number(field: str) -> bool:

@@ -72,6 +72,9 @@ def add_means(question: _ArgumentGroup) -> None:
         "visit), 'a + b'",
     )
     question.add_argument(
+        "--by", metavar="FACTORS", help="within each level of these: --of treatment --by visit"
+    )
+    question.add_argument(
         "--at",
         action="append",
         default=[],
@@ -83,6 +86,20 @@ def add_means(question: _ArgumentGroup) -> None:
         choices=("response", "link"),
         metavar="SCALE",
         help="on the scale of the response, or of the link (response)",
+    )
+    question.add_argument(
+        "--kind",
+        choices=("population", "typical"),
+        metavar="WHICH",
+        help="of the population, integrated over the random effects, or of a typical level, these "
+        "at zero (population)",
+    )
+    question.add_argument(
+        "--component",
+        choices=("conditional", "response", "zero", "dispersion"),
+        metavar="PART",
+        help="of models with several parts: conditional (counts without their extra zeros), "
+        "response (what is observed), zero or dispersion (conditional)",
     )
     question.add_argument(
         "--grid-weights",
@@ -103,7 +120,8 @@ def add_means(question: _ArgumentGroup) -> None:
 
 def means_of(arguments: Namespace) -> dict[str, Any]:
     """Return the arguments of `ranef.emmeans`."""
-    named = {"type": arguments.type, "df": arguments.df}
+    names = ("by", "type", "df", "kind", "component")
+    named = {name: getattr(arguments, name) for name in names}
     return {
         "at": named_values(arguments.at, "at"),
         "weights": arguments.grid_weights,

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from ranef.cli.parser import make_parser
 from ranef.cli.verb import Code
-from ranef.errors import FileError, RanefError, RanefWarning
+from ranef.errors import FileError, Interrupted, RanefError, RanefWarning
 
 __all__ = ["main"]
 
@@ -71,8 +71,9 @@ def _guarded(arguments: Namespace) -> Code:
     except BrokenPipeError:
         heard.left = True
         return Code.PIPE_CLOSED
-    except KeyboardInterrupt:
-        return _complain("interrupted", Code.INTERRUPTED)
+    except KeyboardInterrupt as error:
+        said = "" if isinstance(error, Interrupted) or not error.args else f": {error}"
+        return _complain(f"interrupted{said}", Code.INTERRUPTED)
     except FileError as error:
         return _complain(str(error), Code.FILE_ERROR)
     except RanefError as error:

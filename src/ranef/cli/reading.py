@@ -20,7 +20,7 @@ from ranef.cli.arrow_size import unpacked_size
 from ranef.cli.compression import Limit, decompressed
 from ranef.cli.delimited import Dialect, Note, Place, Read, read_delimited
 from ranef.cli.ordering import in_order, natural_order_note
-from ranef.cli.suspicion import missing_marks, row_of_sums
+from ranef.cli.suspicion import are_percentages, missing_marks, percentages, row_of_sums
 from ranef.errors import DataError, FileError, UnknownColumnError, suggestion
 
 __all__ = ["FileTable", "Reading", "read_table", "without_marks"]
@@ -187,7 +187,12 @@ def _doubtful(data: Any, reading: Reading, place: Place) -> list[str]:
     """Name values of columns in use that may mark missing ones, and a last row of sums."""
     names = [name for name in data.columns if reading.uses(str(name))]
     sums = row_of_sums(data, place)
-    return [*missing_marks(data, names), *([] if sums is None else [sums])]
+    text = [name for name in names if str(name) not in reading.factors]
+    return [
+        *missing_marks(data, names),
+        *percentages(data, text),
+        *([] if sums is None else [sums]),
+    ]
 
 
 def _orders(data: Any, reading: Reading) -> list[str]:
@@ -195,8 +200,12 @@ def _orders(data: Any, reading: Reading) -> list[str]:
     if reading.formulas is None or not reading.suggests:
         return []
     fixed = re.sub(r"\|[^()]*\)", ")", reading.formulas)
-    of_means = replace(reading, formulas=fixed)
-    names = [name for name in data.columns if of_means.uses(str(name))]
+    used = set()
+    for name in sorted(map(str, data.columns), key=len, reverse=True):
+        if replace(reading, formulas=fixed).uses(name):
+            used.add(name)
+            fixed = fixed.replace(name, " ")  # "Trap nights" does not use a column "Trap"
+    names = [name for name in data.columns if str(name) in used]
     notes = (natural_order_note(data[name], str(name)) for name in names)
     return [note for note in notes if note is not None]
 
@@ -328,7 +337,10 @@ def _column(data: Any, name: str) -> Any:
 def _as_numbers(column: Any, name: str, notes: list[Note], place: Place | None) -> Any:
     import pandas as pd
 
-    numbers = pd.to_numeric(column.astype("object"), errors="coerce")
+    cells = column.astype("object")
+    if are_percentages(column):
+        cells = cells.str.strip().str.rstrip("%").str.strip().str.replace(",", ".", regex=False)
+    numbers = pd.to_numeric(cells, errors="coerce")
     wrong = column.notna() & numbers.isna()
     if wrong.any():
         row = int(wrong.to_numpy().argmax())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ranef.tables.missing_codes import MissingCode, missing_codes
 
-__all__ = ["missing_marks", "row_of_sums"]
+__all__ = ["are_percentages", "missing_marks", "percentages", "row_of_sums"]
 
 NAMED = 3
 WORDS = "totals?|sum|overall|gesamt(summe)?|insgesamt|summe|somme|suma|totaal|totale"
@@ -61,6 +61,38 @@ def _said(places: list[tuple[str, MissingCode]]) -> str:
             f"({name!r}, {rows})"
         )
     return f"{where}; if it marks missing values: --na={mark}"
+
+
+def are_percentages(column: Any) -> bool:
+    """Tell whether every cell of a column is a number with the sign % behind it."""
+    cells = column.dropna()
+    return bool(len(cells)) and all(
+        isinstance(cell, str) and PERCENT.fullmatch(cell.strip()) for cell in cells.unique()
+    )
+
+
+PERCENT = re.compile(r"[+-]?\d+([.,]\d+)?\s?%")
+
+
+def percentages(data: Any, columns: Iterable[str]) -> list[str]:
+    """Say how columns of percentages are read as numbers.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> percentages(pd.DataFrame({"exam": ["42.5%", "60%"]}), ["exam"])
+    ["column 'exam' holds percentages, which stay text; --number exam reads '42.5%' as 42.5"]
+    """
+    found = []
+    for name in columns:
+        if are_percentages(data[name]):
+            first = str(data[name].dropna().iloc[0]).strip()
+            value = first.rstrip("%").strip().replace(",", ".")
+            found.append(
+                f"column {name!r} holds percentages, which stay text; --number "
+                f"{shlex.quote(name)} reads {first!r} as {value}"
+            )
+    return found
 
 
 def row_of_sums(data: Any, place: Callable[[int], str] | None) -> str | None:

@@ -132,7 +132,7 @@ def write_picture(draw: Callable[[Any], Any], path: str, dpi: int) -> None:
     canvas, stream = Figure(layout="constrained"), io.BytesIO()
     FigureCanvasAgg(canvas)
     draw(canvas)
-    canvas.savefig(stream, format=Path(path).suffix[1:].lower(), dpi=dpi)
+    canvas.savefig(stream, format=Path(path).suffix[1:].lower(), dpi=dpi, bbox_inches="tight")
     write_atomically(path, stream.getvalue())
 
 

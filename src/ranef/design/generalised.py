@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ranef.design.beside import Beside
 from ranef.design.building import Answer, Builder, Part, check_random
 from ranef.design.call import ModelArguments, read_family
+from ranef.design.exposure import warn_of_raw_exposure
 from ranef.design.outcome import Outcome, prototype, read_outcome
 from ranef.design.random import is_free
 from ranef.design.rank import independent_columns
@@ -150,6 +151,7 @@ def generalised_specification_of(
     specifications = tied(_specifications(parts, outcome, builder))
     _refuse_both(specifications[CONDITIONAL], specifications.get(THRESHOLD))
     _refuse_single_answers(specifications[CONDITIONAL], outcome)
+    warn_of_raw_exposure(parts[CONDITIONAL], specifications[CONDITIONAL], outcome)
     return GeneralisedSpecification(
         specifications,
         outcome.extra,

@@ -171,7 +171,7 @@ class ResidualReader:
                 f"some levels of {factor.name} have several"
             )
         if factor is not None:
-            self._check_apart(parts, factor)
+            self._check_apart(parts, factor, frame.rows)
             parts = tuple(_with_lags(part, factor) for part in parts)
         cells, scales = self._cells(parts, None if by is None else by[1])
         own = _cell_columns(cells, parts, None if by is None else by[1].codes, frame.n_rows)
@@ -237,7 +237,7 @@ class ResidualReader:
             for written, places, part in zip(self.parts, recipe.places, own.parts, strict=True)
         )
         if group is not None:
-            self._check_apart(parts, group)
+            self._check_apart(parts, group, frame.rows)
         W = self._columns_of(recipe, parts, by, frame)
         return replace(own, group=group, parts=parts, by=by, W=W)
 
@@ -279,7 +279,9 @@ class ResidualReader:
     def text(self) -> str:
         return "" if self.model is None else self.model.text
 
-    def _check_apart(self, parts: Sequence[ResidualPart], factor: GroupingFactor) -> None:
+    def _check_apart(
+        self, parts: Sequence[ResidualPart], factor: GroupingFactor, rows: NDArray[np.intp]
+    ) -> None:
         """No two rows of a group may stand at one place, unless a nugget tells them apart."""
         written = self.parts
         if any(part.nugget for part in parts) or not any(part.left.variables for part in written):
@@ -295,15 +297,18 @@ class ResidualReader:
         same = np.flatnonzero(np.all(np.diff(stacked[order], axis=0) == 0, axis=1))
         if not len(same):
             return
-        a, b = sorted(int(order[same[0] + k]) for k in (0, 1))
+        a, b = sorted(int(row) for row in order[same[0] : same[0] + 2])
+        told = "leave one of the two out"
+        if len(same) > 1:
+            told = f"there are {len(same):,} such pairs, leave out what came twice"
         where = ", ".join(part.text for part in written if part.left.variables)
         at = "one place" if len(parts) > 1 else f"the same {where}"
         nugget = "; a nugget (nugget=True) allows it" if written[0].kind in ON_COORDINATES else ""
         level = factor.levels[factor.codes[a]]
         raise DataError(
             f"{self.text}: {factor.name} {level_text(level)} has two rows at {at} "
-            f"({row_text(a)} and {row_text(b)} of those used; {len(same)} such pairs in all): "
-            f"each place may be taken once{nugget}"
+            f"({row_text(int(rows[a]))} and {row_text(int(rows[b]))}); each place may be taken "
+            f"once: {told}{nugget}"
         )
 
     def _cells(

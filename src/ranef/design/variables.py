@@ -107,6 +107,11 @@ class Frame:
             self._examine(value, node, key)
             self._values[key] = value
 
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """Places in the table of the rows kept."""
+        return np.arange(self.n_rows) if self._kept is None else np.flatnonzero(self._kept)
+
     def value(self, key: str) -> Numbers | Categories:
         """Return a variable as evaluated, of the rows kept."""
         return self._values[key]

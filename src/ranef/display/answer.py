@@ -106,6 +106,10 @@ class Answer(Shown):
         chosen = arguments.choice("table", name, tuple(table.name for table in every))
         return next(table for table in every if table.name == chosen)
 
+    def in_order(self, listing: Listing) -> Listing:
+        """Return a table in the order in which it is printed."""
+        return listing
+
     @property
     def page(self) -> Page:
         """The answer in words and tables."""
@@ -166,7 +170,7 @@ class Answer(Shown):
         if style is not None:
             arguments.choice("style", style, STYLES)
         first = next((listing.name for listing in self.tables() if listing.printed), None)
-        listing = self.listing(first if table is None else table)
+        listing = self.in_order(self.listing(first if table is None else table))
         if not listing.printed:
             shown = tuple(replace(c, printed=True) for c in listing.columns if c.tabled)
             listing = replace(listing, columns=shown)

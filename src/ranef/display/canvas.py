@@ -7,6 +7,7 @@ blue and vermilion) and keep a contrast of at least 3:1 on white.
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
@@ -41,6 +42,7 @@ __all__ = [
     "panels",
     "percent",
     "plain",
+    "room_for",
     "told_apart",
     "unquoted",
 ]
@@ -127,6 +129,20 @@ def _ends(names: list[str], width: int) -> list[str]:
     return cut if len(set(cut)) == len(names) else names
 
 
+def room_for(names: Iterable[str]) -> float:
+    """Return the inches that names beside rows take beyond those of usual length.
+
+    Examples
+    --------
+    >>> room_for(["ward 1", "ward 2"]), round(room_for(["a" * 64]), 1)
+    (0.0, 3.2)
+    """
+    return 0.08 * max(0, max((len(name) for name in names), default=0) - USUAL)
+
+
+USUAL = 24
+
+
 def percent(conf_level: float) -> str:
     """Return a confidence level in percent.
 
@@ -154,8 +170,9 @@ def panels(
     *,
     single: tuple[float, float],
     height: float,
+    columns: int = 3,
 ) -> list[Axes]:
-    """Return one panel a title: of the size `single` if it is alone, else in a grid of three."""
+    """Return one panel a title: of the size `single` if it is alone, else in a grid of columns."""
     count = len(titles)
     if count == 1:
         return [on_axes(ax, figure, *single)]
@@ -164,9 +181,9 @@ def panels(
             f"ax= holds one panel and this picture has {count} ({', '.join(titles)}); "
             "choose one by group= and term=, or leave ax= out"
         )
-    columns = min(3, count)
+    columns = min(columns, count)
     rows = -(-count // columns)
-    grid = on_figure(figure, {2: 9.0, 3: 10.5}[columns], height * rows)
+    grid = on_figure(figure, {1: single[0], 2: 9.0, 3: 10.5}[columns], height * rows)
     axes = grid.subplots(rows, columns, squeeze=False).ravel()
     for unused in axes[count:]:
         unused.remove()
@@ -191,9 +208,22 @@ def on_figure(figure: Figure | None, width: float, height: float) -> Figure:
 def label(ax: Axes, *, title: str, x: str, y: str) -> None:
     """Set title and axis labels as words: a dollar sign is a dollar sign."""
     title, x, y = (visible(unquoted(words), lines=True) for words in (title, x, y))
+    lines = (textwrap.fill(line.replace("% ", HELD), _across(ax)) for line in x.splitlines())
+    x = "\n".join(lines).replace(HELD, "% ")
     ax.set_title(title, loc="left", fontsize=10.5, color=INK, pad=8, parse_math=False)
     ax.set_xlabel(x, fontsize=9, color=MUTED, labelpad=6, parse_math=False)
     ax.set_ylabel(y, fontsize=9, color=MUTED, labelpad=6, parse_math=False)
+
+
+def _across(ax: Axes) -> int:
+    """Return how many letters of a label the panel holds beside others."""
+    spec = ax.get_subplotspec()
+    columns = 1 if spec is None else spec.get_gridspec().ncols
+    inches: float = ax.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
+    return max(24, int((inches / columns - 0.8) / 0.075))
+
+
+HELD = "%\N{NO-BREAK SPACE}"
 
 
 def finish(ax: Axes, *, grid: str) -> None:

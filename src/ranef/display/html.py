@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 
@@ -27,4 +29,20 @@ def document(heading: str, header: Sequence[Markup], main: Sequence[Markup]) -> 
         element("main", *main),
         element("footer", element("p", f"Made with ranef {__version__}.")),
     )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+    return f"<!DOCTYPE html>\n{element('html', head, _told_apart(body), lang='en')}\n"
+
+
+def _told_apart(body: Markup) -> Markup:
+    """Number regions of one name, which a reader of the page's landmarks could not tell apart."""
+    seen: Counter[str] = Counter()
+
+    def numbered(found: re.Match[str]) -> str:
+        name = found[1]
+        seen[name] += 1
+        return (
+            f'role="region" aria-label="{name}"'
+            if seen[name] == 1
+            else (f'role="region" aria-label="{name} ({seen[name]})"')
+        )
+
+    return Markup(re.sub(r'role="region" aria-label="([^"]*)"', numbered, body))

@@ -13,7 +13,7 @@ from ranef.display.characters import visible
 from ranef.display.columns import Listing
 from ranef.display.numbers import ABSENT
 
-__all__ = ["Markup", "element", "join", "table", "text"]
+__all__ = ["Markup", "element", "join", "table", "text", "wide_equation"]
 
 
 class Markup(str):
@@ -75,6 +75,11 @@ WORDS = {
 def _heading(text: str, class_: str | None) -> Markup:
     """Return the head of a column; of one without a name an empty cell."""
     return element("th", text, scope="col", class_=class_) if text else element("td")
+
+
+def wide_equation(mathml: Markup, name: str) -> Markup:
+    """Return an equation that scrolls where it is wide, by the keyboard too."""
+    return element("div", mathml, class_="equation", tabindex="0", role="region", aria_label=name)
 
 
 def table(listing: Listing, **attributes: object) -> Markup:

@@ -13,6 +13,10 @@ __all__ = ["SearchBar", "Tally", "Ticker", "arriving", "counted"]
 T = TypeVar("T")
 
 PATIENCE = 1.0
+FORECAST_AFTER = 5.0
+"""Seconds after which work that nobody sees a bar of is forecast."""
+WORTH_SAYING = 60.0
+"""Seconds left that are said."""
 
 
 class SearchBar:
@@ -70,8 +74,14 @@ def arriving(
     unit: str = " fits",
     size: Callable[[T], int] = lambda _: 1,
 ) -> Iterator[T]:
-    """Hand on answers as they come, with a bar that grows by the `size` of each."""
+    """Hand on answers as they come, with a bar that grows by the `size` of each.
+
+    Where nobody looks at a bar, long work says once, in a line, how long it will last. An
+    interrupt says how much was done.
+    """
     shown = _someone_looks() if wanted is None else wanted
+    counted = _Counted(total, what, unit, said=shown or wanted is not None)
+    answers = counted.through(answers, size)
     if not shown:
         yield from answers
         return
@@ -82,6 +92,41 @@ def arriving(
         for answer in answers:
             yield answer
             bar.update(size(answer))
+
+
+class _Counted:
+    """Counts what is done, for the line of long work and for that of an interrupt."""
+
+    def __init__(self, total: int, what: str, unit: str, said: bool) -> None:
+        self._total, self._what, self._unit, self._said = total, what, unit, said
+        self._done, self._begun = 0, time.monotonic()
+
+    def through(self, answers: Iterable[T], size: Callable[[T], int]) -> Iterator[T]:
+        try:
+            for answer in answers:
+                yield answer
+                self._done += size(answer)
+                if not self._said:
+                    self._forecast(time.monotonic() - self._begun)
+        except KeyboardInterrupt as error:
+            if error.args:
+                raise
+            raise KeyboardInterrupt(
+                f"{self._what} ended after {self._done:,} of {self._total:,}{self._unit}"
+            ) from None
+
+    def _forecast(self, spent: float) -> None:
+        if spent < FORECAST_AFTER or not self._done:
+            return
+        self._said = True
+        left = spent * (self._total - self._done) / self._done
+        if left > WORTH_SAYING:
+            words = f"{left / 60:,.0f} minutes" if left < 7200 else f"{left / 3600:,.1f} hours"
+            print(
+                f"ranef: {self._what}: {self._done:,} of {self._total:,}{self._unit} done, about "
+                f"{words} left",
+                file=sys.stderr,
+            )
 
 
 class Tally:

@@ -39,6 +39,7 @@ from ranef.solve.marginal.equations import (
     Outside,
     Problem,
     Solution,
+    Watch,
     add_up,
     solve,
     weight_derivatives,
@@ -481,8 +482,8 @@ def read_correlation(name: Any) -> tuple[str, int, bool]:
     )
 
 
-def fit_marginal(model: MarginalModel) -> MarginalEstimate:
-    """Fit a marginal model.
+def fit_marginal(model: MarginalModel, watch: Watch | None = None) -> MarginalEstimate:
+    """Fit a marginal model; `watch` is told of each step.
 
     Warns
     -----
@@ -493,9 +494,9 @@ def fit_marginal(model: MarginalModel) -> MarginalEstimate:
         the clusters can tell.
     """
     check(model)
-    model = _with_shapes(model)
+    model = _with_shapes(model, watch)
     try:
-        found = solve(model.problem, model.working, model.problem.start())
+        found = solve(model.problem, model.working, model.problem.start(), watch)
     except Outside:
         _refuse_separated(model, None)
         raise ModelError(
@@ -593,7 +594,7 @@ def _check_binary(model: MarginalModel) -> None:
         )
 
 
-def _with_shapes(model: MarginalModel) -> MarginalModel:
+def _with_shapes(model: MarginalModel, watch: Watch | None) -> MarginalModel:
     """Fill in shapes that were not given, by maximum likelihood under independence."""
     needed = [name for name in shapes_of(model.family) if name not in model.shapes]
     if model.family.name == "betabinomial" and (model.trials is None or (model.trials == 1).all()):
@@ -606,7 +607,7 @@ def _with_shapes(model: MarginalModel) -> MarginalModel:
     for _ in range(SHAPE_STEPS):
         trial = replace(model, shapes=shapes, equations=equations, occasions=None, sampling=None)
         try:
-            beta = solve(trial.problem, trial.working, trial.problem.start()).beta
+            beta = solve(trial.problem, trial.working, trial.problem.start(), watch).beta
         except Outside:
             break
         eta = spec.X @ beta + (0.0 if spec.offset is None else spec.offset)

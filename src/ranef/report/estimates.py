@@ -19,7 +19,7 @@ from ranef.display.columns import (
     Sized,
 )
 from ranef.display.figures import figure
-from ranef.display.markup import Markup, element, join, table
+from ranef.display.markup import Markup, element, join, table, wide_equation
 from ranef.fits.fit import Fit
 from ranef.fits.mixed import MixedFit
 from ranef.inference.coefficients.wald import Intervals
@@ -90,7 +90,8 @@ def variance(fit: MixedFit, how: Options) -> Markup:
         if len(psi) > 1:
             parts.append(_correlations(estimate, index))
         if 1 < len(psi) <= SHOWN_MATRIX:
-            parts.append(element("div", covariance_matrix(psi, index), class_="equation"))
+            matrix = covariance_matrix(psi, index)
+            parts.append(wide_equation(matrix, "Covariance matrix of the random effects"))
     return join([*parts, _further(source), explained(fit)])
 
 

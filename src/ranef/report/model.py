@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ranef.display.columns import Column, Fixed, Listing, Written
-from ranef.display.markup import Markup, element, join, table
+from ranef.display.markup import Markup, element, join, table, wide_equation
 from ranef.display.numbers import count, number
 from ranef.fits.fit import Fit
 from ranef.report.pieces import facts_of
@@ -30,7 +30,7 @@ def model(fit: Fit, how: Options) -> Markup:
         parts.append(element("pre", element("code", text)))
     parts += _items([*description.reading(), *description.constants(), *description.held()])
     equation = Markup(description.equation().mathml)
-    return join([*parts, element("div", equation, class_="equation")])
+    return join([*parts, wide_equation(equation, "Equations of the model")])
 
 
 def _items(lines: list[str]) -> list[Markup]:

@@ -115,7 +115,8 @@ def run(arguments: Namespace) -> Code:
     fit = ranef.gee(
         arguments.formula, data, correlation=arguments.correlation, scale=_scale(arguments.scale),
         estimator=arguments.estimator, sampling_weights=arguments.sampling_weights,
-        df=arguments.df, penalty=arguments.penalty, dropout=arguments.dropout, **_shared(arguments),
+        df=arguments.df, penalty=arguments.penalty, dropout=arguments.dropout,
+        progress=models.progress(arguments), **_shared(arguments),
     )  # fmt: skip
     level = {"conf_level": arguments.conf_level}
     if not arguments.quiet:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from ranef.cli import options
+from ranef.cli import options, writing
 from ranef.cli.values import page_file, positive
 from ranef.cli.verb import Code, Verb
-from ranef.errors import DataError, FileError, ModelError
+from ranef.errors import DataError, ModelError
 
 __all__ = ["VERB"]
 
@@ -19,14 +20,19 @@ ranef imaging group --help has the options.
 
 example:
   ranef imaging group "~ age" --table participants.tsv --effects "maps/{subject}_effect.nii.gz" \\
-      --variances "maps/{subject}_variance.nii.gz" --contrast age --report age.html --out results
+      --variances "maps/{subject}_variance.nii.gz" --contrast age --table age.docx \\
+      --report age.html --out results
 """
 
 GROUP_EPILOG = """\
 Each row of the table is a subject with two images: its effect and the effect's variance. In
 templates {subject} is the subject's label, and any other {name} a column of the table.
 
+The subjects of a study that lack an image or a value of the formula are named; --missing drop
+leaves them out.
+
 results:
+  --table FILE.docx        a table of the clusters of every contrast (also .tex .html .md)
   --out FOLDER             a map for each contrast and output (z_score, stat, p_value, effect_size,
                            effect_variance, ...), the model's maps (tau2, i2, n, df ...), tables of
                            clusters and subjects, and fixed effects and least squares beside it
@@ -41,6 +47,8 @@ examples:
 """
 
 METHODS = ("reml", "ml", "dl", "he", "hs", "sj", "pm", "eb", "fe")
+KINDS = {"effect": "effects", "variance": "variances"}
+WRITTEN = (".docx", ".tex", ".html", ".htm", ".md")
 DF = ("knapp-hartung-conservative", "knapp-hartung", "t", "normal")
 
 
@@ -58,7 +66,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _add_group(parser: ArgumentParser) -> None:
     parser.add_argument("formula", metavar="FORMULA", help="'~ 1', '~ age + group'")
     data = parser.add_argument_group("images and subjects")
-    data.add_argument("--table", metavar="FILE", required=True, help="participants: .tsv or .csv")
+    data.add_argument(
+        "--table", metavar="FILE", required=True,
+        help="participants: .tsv or .csv; given again with .docx, .tex, .html or .md it names the "
+        "table of clusters for a paper",
+        **options.SEVERAL,
+    )  # fmt: skip
     data.add_argument("--subject", metavar="COL", help="column of labels (participant_id ...)")
     data.add_argument(
         "--effects", metavar="TEMPLATE", required=True, help="images of effects, with {subject}"
@@ -71,6 +84,10 @@ def _add_group(parser: ArgumentParser) -> None:
     data.add_argument(
         "--min-subjects", type=float, metavar="N",
         help="subjects with data that a voxel needs (below 1: their share)",
+    )  # fmt: skip
+    data.add_argument(
+        "--missing", choices=("raise", "drop"), default="raise", metavar="HOW",
+        help="subjects without an image or a value: refuse (raise), or leave out and say (drop)",
     )  # fmt: skip
     model = parser.add_argument_group("model")
     model.add_argument(
@@ -113,12 +130,13 @@ def run(arguments: Namespace) -> Code:
     from ranef import imaging
     from ranef.fields.imaging.group_design import weights_of
 
-    if arguments.report is not None and not Path(arguments.report).absolute().parent.is_dir():
-        raise FileError(f"cannot write {arguments.report!r}: there is no such folder")
+    participants, tables = _tables(arguments.table)
+    results = Namespace(table=tables, report=arguments.report)
+    writing.check_results(results, [participants], table=WRITTEN, report=())
     if (arguments.tfce or arguments.cluster_p is not None) and arguments.permutations is None:
         raise ModelError("--tfce and --cluster-p are of permutations; give --permutations N")
     n_perm = _count(arguments.permutations)
-    rows, labels, effects, variances = _subjects(arguments)
+    rows, labels, effects, variances = _subjects(arguments, participants)
     blocks = None if arguments.blocks is None else list(_column(rows, arguments.blocks))
     model = imaging.MixedEffectsSecondLevel(
         arguments.mask, smoothing_fwhm=arguments.smoothing, formula=arguments.formula,
@@ -139,6 +157,8 @@ def run(arguments: Namespace) -> Code:
     }
     if arguments.out is not None:
         _write(model, tested, Path(arguments.out))
+    for place in tables:
+        _sheet(model, contrasts).write(place)
     if arguments.report is not None:
         report = model.generate_report(contrasts, call=arguments.call)
         report.save_as_html(arguments.report)
@@ -153,14 +173,50 @@ def _column(rows: Any, name: str) -> Any:
     return rows[name]
 
 
-def _subjects(arguments: Namespace) -> tuple[Any, list[str], list[str], list[str]]:
+def _tables(given: list[str]) -> tuple[str, list[str]]:
+    """Tell the participants from the tables that are written."""
+    written = [name for name in given if Path(name).suffix.lower() in WRITTEN]
+    read = [name for name in given if name not in written]
+    if len(read) != 1:
+        what = f"{len(read)} were given ({', '.join(read)})" if read else "none was given"
+        raise ModelError(
+            f"--table names one file of participants, .tsv or .csv, and {what}; those that end in "
+            f"{', '.join(WRITTEN)} are written"
+        )
+    return read[0], written
+
+
+def _sheet(model: Any, contrasts: list[str]) -> Any:
+    """The clusters of every contrast, a block each."""
+    from dataclasses import replace
+
+    from ranef.display.sheet import Block, Row
+
+    sheets = [model.clusters(name).sheet() for name in contrasts]
+    none = Row("no cluster", (("",) * sheets[0].width,))
+    widest = max(sheets, key=lambda one: one.width)
+    blocks = tuple(
+        Block(f"Contrast {name}", sheet.blocks[0].rows or (none,))
+        for name, sheet in zip(contrasts, sheets, strict=True)
+    )
+    notes = [f"{len(model.subject_labels_)} subjects, {model.n_elements_:,} voxels."]
+    notes += [f"{name}: {line}" for name, one in zip(contrasts, sheets, strict=True)
+              for line in one.notes]  # fmt: skip
+    return replace(widest, blocks=blocks, notes=(*notes, *model.notes_))
+
+
+def _subjects(
+    arguments: Namespace, participants: str
+) -> tuple[Any, list[str], list[str], list[str]]:
     """The table, the labels, and the paths that the templates make."""
     import pandas as pd
 
-    from ranef.fields.imaging.group_design import label_column
+    from ranef.fields.imaging.gathering import refuse_absent
+    from ranef.fields.imaging.group_design import complete, label_column
     from ranef.fields.imaging.table_files import read_table
+    from ranef.tables import Table
 
-    table = read_table(arguments.table)
+    table = read_table(participants)
     column = label_column(table, arguments.subject)
     rows = pd.DataFrame({name: table.values(name) for name in table.columns})
     labels = [str(one) for one in rows[column]]
@@ -179,7 +235,42 @@ def _subjects(arguments: Namespace) -> tuple[Any, list[str], list[str], list[str
             template.format(**{**{str(k): v for k, v in row.items()}, "subject": label})
             for label, row in zip(labels, rows.to_dict("records"), strict=True)
         ]
+    if arguments.missing == "drop":
+        kept = _kept(arguments, table, labels, paths)
+        rows, labels = rows[kept].reset_index(drop=True), [labels[k] for k in kept.nonzero()[0]]
+        paths = {option: [own[k] for k in kept.nonzero()[0]] for option, own in paths.items()}
+    refuse_absent(
+        ((f"the {kind} of subject {label!r}", own) for kind, name in KINDS.items()
+         for label, own in zip(labels, paths[name], strict=True)),
+        hint="; --missing drop leaves out the subjects without images",
+    )  # fmt: skip
+    whole = complete(arguments.formula, Table.of(rows))
+    lost = [label for label, k in zip(labels, whole, strict=True) if not k]
+    if lost:
+        raise DataError(
+            f"{len(lost)} of {len(labels)} subjects lack a value that {arguments.formula!r} takes: "
+            f"{', '.join(lost[:20])}{' ...' if len(lost) > 20 else ''}; --missing drop leaves them "
+            "out"
+        )
     return rows, labels, paths["effects"], paths["variances"]
+
+
+def _kept(arguments: Namespace, table: Any, labels: list[str], paths: dict[str, list[str]]) -> Any:
+    """Which subjects have both images and all values; say which have not."""
+    import numpy as np
+
+    from ranef.fields.imaging.group_design import complete
+
+    there = np.array([
+        all(Path(own[k]).expanduser().exists() for own in paths.values())
+        for k in range(len(labels))
+    ], dtype=bool)  # fmt: skip
+    whole = complete(arguments.formula, table)
+    for what, has in (("an image", there), ("a value of the formula", whole)):
+        lost = [label for label, k in zip(labels, has, strict=True) if not k]
+        if lost:
+            print(f"ranef: note: left out without {what}: {', '.join(lost)}", file=sys.stderr)
+    return there & whole
 
 
 def _count(permutations: str | None) -> int | str | None:

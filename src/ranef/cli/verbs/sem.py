@@ -98,6 +98,7 @@ def run(arguments: Namespace) -> Code:
         text, data, cluster=arguments.cluster or None, group=arguments.group,
         estimator=arguments.estimator, missing=arguments.missing, std_lv=arguments.std_lv,
         fixed_x=not arguments.random_x, group_equal=tuple(arguments.equal),
+        progress=models.progress(arguments),
     )  # fmt: skip
     level = {"conf_level": arguments.conf_level}
     if not arguments.quiet:

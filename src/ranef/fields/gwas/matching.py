@@ -65,6 +65,7 @@ class Labelled:
     marked: dict[str, int]
     library: str
     from_file: bool
+    noted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,7 @@ def match(
     use, rows, notes = allowed.copy(), [], []
     for table in tables:
         where, said = _rows_of(table, samples)
-        notes += said
+        notes += [*table.noted, *said]
         absent = use & (where < 0)
         if absent.any():
             counts.append((f"sample without a row in the {table.name}", int(absent.sum())))
@@ -256,6 +257,9 @@ def read_labelled(
         return _read_file(name, given, na)
     table = Table.of(given)
     iid = next((c for c in table.columns if c.upper() in IIDS), None)
+    noted: tuple[str, ...] = ()
+    if iid is None and (found := _called_otherwise(table.columns)):
+        iid, noted = found, (_taken(name, found),)
     if iid is None:
         raise DataError(
             f"the {name} have no column IID with the names of the samples; they have "
@@ -269,8 +273,30 @@ def read_labelled(
             columns[column] = _unmarked(table.numeric(column), na, marked)
     return Labelled(
         name, None if fid is None else _ids(table, fid, name), _ids(table, iid, name), columns,
-        dict(marked), table.library, False,
+        dict(marked), table.library, False, noted,
     )  # fmt: skip
+
+
+def _called_otherwise(columns: Iterable[str]) -> str | None:
+    """Return the one column whose name says that it names samples, as forms and programs do.
+
+    Examples
+    --------
+    >>> _called_otherwise(["Sample ID", "age"]), _called_otherwise(["sample", "subject_id"])
+    ('Sample ID', None)
+    """
+    found = [name for name in columns if OTHERWISE.fullmatch(name.strip().lower())]
+    return found[0] if len(found) == 1 else None
+
+
+def _taken(name: str, column: str) -> str:
+    return f"column {column!r} of the {name} has the names of the samples (IID)"
+
+
+OTHERWISE = re.compile(
+    r"#?(sample|individual|indiv|subject|participant|patient)([ _.-]?(id|name))?|eid"
+)
+"""Other names of the column of samples: of cohorts, SAIGE, PLINK's and VCF's own words."""
 
 
 def _refuse_heading(rows: Sequence[Sequence[str]], path: PathLike[str], na: Sequence[str]) -> None:
@@ -322,7 +348,10 @@ def _read_file(name: str, given: str | PathLike[str], na: Sequence[str]) -> Labe
         raise DataError(f"{str(path)!r} is empty")
     head = [cell.upper() for cell in rows[0]]
     start = next((k for k, cell in enumerate(head) if cell in IIDS), None)
-    titles = rows[0]
+    titles, noted = rows[0], tuple[str, ...]()
+    if start is None and (other := _called_otherwise(titles)):
+        start, noted = titles.index(other), (_taken(name, other),)
+        titles = ["IID" if title == other else title for title in titles]
     if start is None:
         if len(rows[0]) < 2:
             raise DataError(f"{str(path)!r} has no column IID, nor FID and IID in front")
@@ -356,7 +385,7 @@ def _read_file(name: str, given: str | PathLike[str], na: Sequence[str]) -> Labe
         typed[title], own = _typed(text, na)
         marked.update(own)
     families = None if fid is None else tuple(fid.tolist())
-    return Labelled(name, families, tuple(iid.tolist()), typed, dict(marked), "pandas", True)
+    return Labelled(name, families, tuple(iid.tolist()), typed, dict(marked), "pandas", True, noted)
 
 
 def split_rows(lines: Iterable[str]) -> list[list[str]]:
@@ -420,6 +449,9 @@ def _typed(text: NDArray[Any], na: Sequence[str]) -> tuple[NDArray[Any], dict[st
             out[missing] = None
             return out, dict(marked)
         numbers[k] = number
+    hit = np.isin(numbers, [n for n in map(_number, marks) if n is not None])
+    marked.update(text[hit].tolist())  # -9.0 as -9
+    numbers[hit] = np.nan
     return numbers, dict(marked)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.display.progress import arriving
-from ranef.errors import DataError, DataWarning, ModelError, warn
+from ranef.errors import DataError, DataWarning, FileError, ModelError, warn
 from ranef.fields.imaging.places import Places
 from ranef.fields.imaging.reading import Map, nibabel, nilearn, read_map, read_mask
 from ranef.fields.imaging.scheduling import answers
@@ -115,6 +116,7 @@ def stacked(images: Sequence[Any], names: Sequence[str], grid: Grid, least: int)
 
     least : images with data that a voxel needs to be inside where there is no mask.
     """
+    refuse_absent(zip(names, images, strict=True))
     _refuse_same(zip(names, images, strict=True))
     mask = None if grid.mask is None else _grid_mask(grid)
     read = _reader(grid)
@@ -168,7 +170,8 @@ def gathered(subjects: Sequence[Subject], grid: Grid, least: int) -> GroupData:
 
     least : subjects with data that a voxel needs to be inside where there is no mask.
     """
-    _refuse_shared(subjects)
+    refuse_absent(_images_of(subjects))
+    _refuse_same(_images_of(subjects))
     mask = None if grid.mask is None else _grid_mask(grid)
     read = _reader(grid)
     first = read(subjects[0].effect, _name("effect", subjects[0]))
@@ -227,16 +230,39 @@ def _name(kind: str, subject: Subject) -> str:
     return f"the {kind} of subject {subject.label!r}"
 
 
-def _refuse_shared(subjects: Sequence[Subject]) -> None:
-    """One file cannot be two things."""
-    _refuse_same(
-        (_name(kind, subject), image)
-        for subject in subjects
-        for kind, image in (("effect", subject.effect), ("variance", subject.variance))
+def _images_of(subjects: Sequence[Subject]) -> Iterator[tuple[str, Any]]:
+    for subject in subjects:
+        yield _name("effect", subject), subject.effect
+        yield _name("variance", subject), subject.variance
+
+
+def refuse_absent(images: Iterable[tuple[str, Any]], hint: str = "") -> None:
+    """Name all files that are not there, before any is read."""
+    paths = [
+        (name, Path(image).expanduser())
+        for name, image in images
+        if isinstance(image, str | os.PathLike)
+    ]
+    absent = [(name, path) for name, path in paths if not path.exists()]
+    if not absent:
+        return
+    if len(absent) == 1:
+        name, path = absent[0]
+        raise FileError(f"{name}: there is no file {str(path)!r}{hint}")
+    listed = ", ".join(f"{name} ({path.name})" for name, path in absent[:NAMED])
+    more = f" and {len(absent) - NAMED:,} more" if len(absent) > NAMED else ""
+    raise FileError(
+        f"{len(absent):,} of {len(paths):,} images are not there: {listed}{more}; the first is "
+        f"looked for as {str(absent[0][1])!r}{hint}"
     )
 
 
+NAMED = 20
+"""Absent files that a message names."""
+
+
 def _refuse_same(images: Iterable[tuple[str, Any]]) -> None:
+    """One file cannot be two things."""
     owner: dict[str, str] = {}
     for name, image in images:
         is_path = isinstance(image, str | os.PathLike)

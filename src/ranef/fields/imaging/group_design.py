@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.design.call import ModelArguments
+from ranef.design.specification import Specification
 from ranef.design.specify import specification_of
 from ranef.errors import (
     DataError,
@@ -29,7 +30,7 @@ from ranef.fields.imaging.table_files import LABELS, read_table
 from ranef.formula.labels import list_text
 from ranef.tables import Table
 
-__all__ = ["GroupDesign", "design_of", "joined", "label_column", "weights_of"]
+__all__ = ["GroupDesign", "complete", "design_of", "joined", "label_column", "weights_of"]
 
 Floats = NDArray[np.float64]
 
@@ -171,22 +172,14 @@ def _of_formula(formula: str, rows: Table | None, labels: Sequence[str]) -> Grou
             f"the formula {text!r} has random effects; subjects vary by tau2 as it is. Repeated "
             "measures are ranef.imaging.LongitudinalModel"
         )
-    hidden = "effect_of_the_images"
     if rows is None and re.search(r"[A-Za-z_.`]", right):
         raise ModelError(
             f"the formula {text!r} needs columns of subjects: give table=, a DataFrame or "
             "participants.tsv"
         )
-    columns = {} if rows is None else rows.mapping()
-    columns = {**columns, hidden: np.arange(len(labels), dtype=np.float64)}
-    call = ModelArguments(f"{hidden} ~ {right}", Table.of(columns))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RankWarning)  # it is refused below
-        spec = specification_of(call, mixed=False)
+    spec = _specified(right, rows, len(labels))
     if spec.n < len(labels):
-        kept = spec.accounting.kept
-        lost = [label for label, k in zip(labels, kept, strict=True) if not k] \
-            if kept is not None else []  # fmt: skip
+        lost = [label for label, k in zip(labels, _used(spec), strict=True) if not k]
         column = next(iter(name for name, k in spec.accounting.missing.items() if k), "a covariate")
         raise DataError(
             f"{column!r} is missing for subject {list_text(lost[:5])}: leave these subjects out, "
@@ -199,6 +192,29 @@ def _of_formula(formula: str, rows: Table | None, labels: Sequence[str]) -> Grou
         )
     names = tuple(INTERCEPT if name == "(Intercept)" else name for name in spec.names)
     return GroupDesign(np.asarray(spec.X, dtype=np.float64), names)
+
+
+def complete(formula: str, rows: Table) -> NDArray[np.bool_]:
+    """Tell which subjects have every value that a formula takes, (K,)."""
+    right = formula.rpartition("~")[2]
+    if "|" in right:  # `design_of` says why it cannot be
+        return np.ones(rows.n_rows, dtype=np.bool_)
+    return _used(_specified(right, rows, rows.n_rows))
+
+
+def _specified(right: str, rows: Table | None, K: int) -> Specification:
+    hidden = "effect_of_the_images"
+    columns = {} if rows is None else rows.mapping()
+    columns = {**columns, hidden: np.arange(K, dtype=np.float64)}
+    call = ModelArguments(f"{hidden} ~ {right}", Table.of(columns))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RankWarning)  # it is refused by the caller
+        return specification_of(call, mixed=False)
+
+
+def _used(spec: Specification) -> NDArray[np.bool_]:
+    kept = spec.accounting.kept
+    return np.ones(spec.n, dtype=np.bool_) if kept is None else kept
 
 
 def _of_confounds(rows: Table | None, K: int, subject: str | None) -> GroupDesign:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
+from ranef.display.progress import SearchBar
 from ranef.errors import (
     ConvergenceWarning,
     DataError,
@@ -131,7 +132,8 @@ def sem(
     n_jobs : int, optional
         Threads; None for all that this process may use.
     progress : bool, optional
-        Show how the search goes on.
+        Show how the search goes on; None (the default) where it lasts longer than a second and a
+        person looks.
 
     Returns
     -------
@@ -192,8 +194,8 @@ def sem(
     threads = available_cores(None if n_jobs is None else arguments.count("n_jobs", n_jobs))
     made = Model(request, values, threads)
     _check(made)
-    watch = _watch(arguments.optional_flag("progress", progress))
-    estimate = estimated(made, _start(start, made), watch)
+    with SearchBar(arguments.optional_flag("progress", progress)) as watch:
+        estimate = estimated(made, _start(start, made), watch)
     if not np.isfinite(estimate.end.value):
         raise ModelError(
             "the likelihood has no value at any start that was tried: look for variables that are "
@@ -336,14 +338,3 @@ def _check_scales(names: Sequence[str], values: NDArray[np.float64]) -> None:
             f"{names[small]!r} ({spread[small]:.1g}) are more than {FARTHEST:.0e} times apart, "
             "which one covariance matrix cannot hold; give them in other units"
         )
-
-
-def _watch(progress: bool | None) -> Any:
-    if not progress:
-        return None
-    import sys
-
-    def told(count: int, value: float, gain: float) -> None:
-        print(f"\rsem: evaluation {count}, -2 log L {value:.4f}", end="", file=sys.stderr)
-
-    return told

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ranef import arguments
+from ranef.display.progress import Ticker
 from ranef.errors import ModelError
 from ranef.fits.columns import groups_of
 from ranef.fits.mixed import MixedFit
@@ -47,6 +48,7 @@ def check(
     influence: bool = True,
     alpha: float = 0.05,
     rng: Any = 0,
+    progress: bool | None = None,
 ) -> Check:
     """Criticise a fit on one page.
 
@@ -77,6 +79,9 @@ def check(
         together.
     rng : int or numpy.random.Generator
         The same gives the same page.
+    progress : bool, optional
+        A bar over the criteria; None shows it where a person looks and it lasts longer than a
+        second.
 
     Returns
     -------
@@ -121,10 +126,17 @@ def check(
     if by is not None:
         groups_of(fit, by)
     generator = arguments.generator(rng)
-    residuals, draw = _residuals(fit, n, generator)
-    left_out = _left_out(fit) if arguments.flag("influence", influence) else {}
-    case = Case(fit, residuals, draw, left_out, time, by, generator)
-    candidates = [c for criterion in CRITERIA for c in criterion(case)]
+    shown = arguments.optional_flag("progress", progress)
+    with Ticker(len(CRITERIA) + 2, "checking", shown, unit=" criteria") as done:
+        residuals, draw = _residuals(fit, n, generator)
+        done(1)
+        left_out = _left_out(fit) if arguments.flag("influence", influence) else {}
+        done(1)
+        case = Case(fit, residuals, draw, left_out, time, by, generator)
+        candidates = []
+        for criterion in CRITERIA:
+            candidates += criterion(case)
+            done(1)
     findings = judged(candidates, float(alpha))
     return Check(findings, fit, residuals, left_out, float(alpha), time is not None)
 

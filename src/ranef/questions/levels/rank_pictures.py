@@ -19,6 +19,7 @@ from ranef.display.canvas import (
     on_axes,
     percent,
     plain,
+    room_for,
     told_apart,
 )
 from ranef.tables import Table
@@ -230,13 +231,14 @@ def _rows(
     count = len(levels)
     named = count <= NAMED_LEVELS
     height = 1.5 + 0.2 * max(count, 6) if named else 5.6
-    ax = on_axes(ax, figure, width, height)
+    names = told_apart(levels, 24) if named else []
+    ax = on_axes(ax, figure, width + room_for(names), height)
     at = np.arange(1, count + 1)
     ax.set_ylim(count + 0.8, 0.2)
     if not named:
         line, size = np.clip(240.0 / count, 0.4, 1.6), np.clip(600.0 / count, 1.0, 3.0)
         return ax, at, float(line), float(size)
-    ax.set_yticks(at, told_apart(levels, 24), color=INK, parse_math=False)
+    ax.set_yticks(at, names, color=INK, parse_math=False)
     return ax, at, 1.6, 4.8
 
 

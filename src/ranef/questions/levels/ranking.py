@@ -434,6 +434,10 @@ class Ranking(Answer):
         """The table by expected rank."""
         return self.listing().take(self._order)
 
+    def in_order(self, listing: Listing) -> Listing:
+        """Return the table by expected rank."""
+        return listing.take(self._order) if listing.name == "ranks" else listing
+
     @property
     def _percent(self) -> str:
         return f"{100 * self.conf_level:g}%"

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.display.canvas import ACCENT, INK, MARK, MUTED, finish, label, on_axes, plain, told_apart
+from ranef.display.canvas import (
+    ACCENT,
+    INK,
+    MARK,
+    MUTED,
+    finish,
+    label,
+    on_axes,
+    plain,
+    room_for,
+    told_apart,
+)
 from ranef.display.reading import Levelled, Shrinkage, shrinkage_effects
 from ranef.errors import ModelError, suggestion
 from ranef.formula.labels import spelled
@@ -113,12 +124,13 @@ def _one(effect: Shrinkage, ax: Axes | None, figure: Figure | None) -> Axes:
     rows = np.arange(len(effect.names), dtype=np.float64)
     named = len(rows) <= NAMED_LEVELS
     height = 1.6 + 0.19 * max(len(rows), 6) if named else 5.4
-    ax = on_axes(ax, figure, 6.4, height)
+    names = told_apart(effect.names, 24) if named else []
+    ax = on_axes(ax, figure, 6.4 + room_for(names), height)
     there = np.isfinite(effect.raw)
     ax.axvline(effect.centre, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     _points(ax, effect.raw, rows, effect.estimate, rows, there)
     if named:
-        ax.set_yticks(rows, told_apart(effect.names, 24), color=INK, parse_math=False)
+        ax.set_yticks(rows, names, color=INK, parse_math=False)
     label(
         ax,
         title=_title(f"{plain(effect.group)}: {plain(effect.term)}", there),

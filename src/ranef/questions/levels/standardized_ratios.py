@@ -221,6 +221,10 @@ class StandardizedRatios(Answer):
         """The table from the largest ratio."""
         return self.listing().take(np.argsort(-self.found.shrunken, kind="stable"))
 
+    def in_order(self, listing: Listing) -> Listing:
+        """Return the table from the largest ratio."""
+        return self._league if listing.name == "ratios" else listing
+
     def poisson_gamma(self) -> Any:
         """Return shrunken ratios under a gamma distribution, in closed form, for comparison.
 

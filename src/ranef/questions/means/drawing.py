@@ -20,6 +20,7 @@ from ranef.display.canvas import (
     one_or_all,
     panels,
     plain,
+    room_for,
     told_apart,
     unquoted,
 )
@@ -114,7 +115,9 @@ def draw_means(
     count = max(len(panel.names) for panel in content)
     height = 1.5 + 0.36 * max(count, 2)
     titles = [panel.title for panel in content]
-    axes = panels(titles, ax, figure, single=(6.4, height), height=height)
+    room = max(room_for(told_apart(panel.names)) for panel in content)
+    columns = 3 if not room else 2 if room < 0.7 else 1
+    axes = panels(titles, ax, figure, single=(6.4 + room, height), height=height, columns=columns)
     for place, panel in zip(axes, content, strict=True):
         _means(place, panel, intervals)
         label(place, title=panel.title, x=quantity, y=names)

@@ -15,7 +15,7 @@ from ranef import _core, arguments
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Label, Listing, PValue, Significant
 from ranef.display.progress import arriving
-from ranef.errors import ModelError
+from ranef.errors import Interrupted, ModelError
 from ranef.questions.synthesis.asked import independent, spread_of
 from ranef.solve.resources import available_memory
 from ranef.solve.synthesis.between import between
@@ -140,24 +140,40 @@ def permutation_test(
     observed = fit.hypotheses()
     if names == ("(Intercept)",):
         rows, complete = _signs(model.data.n, whole, count, generator)
-        drawn = _flipped(model.data, model.method, rows, spread_of(fit), progress)
-        kind = "signs"
+        parts = _flipped(model.data, model.method, rows, spread_of(fit), progress)
+        kind, count = "signs", len(rows)
     elif "(Intercept)" in names:
         orders, complete = _orders(model.data.n, whole, count, generator)
-        drawn = _permuted(model.data, model.method, orders, spread_of(fit), progress)
-        kind = "rows"
+        parts = _permuted(model.data, model.method, orders, spread_of(fit), progress)
+        kind, count = "rows", len(orders)
     else:
         raise ModelError(
             "permutation_test() is of a mean effect, or of moderators beside an intercept"
         )
-    reach = np.abs(observed.statistic)
-    p = np.mean(np.abs(drawn) >= reach - CLOSE * reach, axis=0)
-    if kind == "rows":
-        p = np.where([name == "(Intercept)" for name in names], np.nan, p)
-    return PermutationTest(
-        tuple(names), observed.estimate, observed.statistic, p, len(drawn), complete, kind,
-        f"Permutation test: {fit.formula}", fit.frame.library,
-    )  # fmt: skip
+
+    def tested(drawn: Floats, complete: bool) -> PermutationTest:
+        reach = np.abs(observed.statistic)
+        p = np.mean(np.abs(drawn) >= reach - CLOSE * reach, axis=0)
+        if kind == "rows":
+            p = np.where([name == "(Intercept)" for name in names], np.nan, p)
+        return PermutationTest(
+            tuple(names), observed.estimate, observed.statistic, p, len(drawn), complete, kind,
+            f"Permutation test: {fit.formula}", fit.frame.library,
+        )  # fmt: skip
+
+    done: list[Floats] = []
+    try:
+        done.extend(parts)
+    except KeyboardInterrupt:
+        if not done or complete:  # the first flips of all are no sample of them
+            raise
+        kept = np.vstack(done)
+        raise Interrupted(
+            f"interrupted after {len(kept):,} of {count:,} permutations, which are in the "
+            "exception's .partial",
+            tested(kept, complete=False),
+        ) from None
+    return tested(np.vstack(done), complete)
 
 
 def _signs(n: int, exact: bool, count: int, rng: np.random.Generator) -> tuple[Floats, bool]:
@@ -200,7 +216,7 @@ def _check_memory(count: int, n: int) -> None:
 
 def _flipped(
     studies: Studies, method: str, signs: Floats, spread: tuple[bool, bool], progress: bool | None
-) -> Floats:
+) -> Iterator[Floats]:
     """Statistics (F, 1) of the mean effect with flipped signs."""
     y, v = (studies.y * signs).T, np.broadcast_to(studies.v[:, None], signs.T.shape)
     return _statistics(y, v, studies.X, method, spread, progress)
@@ -212,7 +228,7 @@ def _permuted(
     orders: NDArray[np.intp],
     spread: tuple[bool, bool],
     progress: bool | None,
-) -> Floats:
+) -> Iterator[Floats]:
     """Statistics (F, p) of effects and variances in other orders."""
     y, v = studies.y[orders].T, studies.v[orders].T
     return _statistics(y, v, studies.X, method, spread, progress)
@@ -225,17 +241,16 @@ def _statistics(
     method: str,
     spread: tuple[bool, bool],
     progress: bool | None,
-) -> Floats:
-    """Statistics (F, p) of F data sets (n, F) of one design."""
+) -> Iterator[Floats]:
+    """Statistics (F, p), in batches, of F data sets (n, F) of one design."""
     in_core = X.shape[1] <= COLUMNS
     step = BATCH if in_core else SLOW_BATCH
     solve = _core_statistics if in_core else _plain_statistics
     parts = [(y[:, i : i + step], v[:, i : i + step]) for i in range(0, y.shape[1], step)]
-    done = arriving(
+    return arriving(
         _each(solve, parts, X, method, spread), y.shape[1], "permuting", progress,
         unit=" permutations", size=len,
     )  # fmt: skip
-    return np.vstack(list(done))
 
 
 def _each(

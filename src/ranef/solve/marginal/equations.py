@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+Watch = Callable[[str], object]
+"""Is told of each step of a search."""
 
 MOST_STEPS = 200
 FIRST_STEPS = 8
@@ -300,11 +302,12 @@ class Solution:
     converged: bool
 
 
-def solve(problem: Problem, working: Working, beta: Floats) -> Solution:
+def solve(problem: Problem, working: Working, beta: Floats, watch: Watch | None = None) -> Solution:
     """Solve the equations, with a working correlation that is positive definite.
 
     An estimate that is none at the solution, or on a way that leads to no solution, is mixed with
-    independence: the structure stays, and the smallest eigenvalue is `MIXED`.
+    independence: the structure stays, and the smallest eigenvalue is `MIXED`. `watch` is told of
+    each step how far it is from the solution.
 
     Raises
     ------
@@ -314,21 +317,26 @@ def solve(problem: Problem, working: Working, beta: Floats) -> Solution:
     trail: list[float] = []
     found: Solution | None = None
     try:
-        found = _search(problem, working, beta, FLOOR, trail)
+        found = _search(problem, working, beta, FLOOR, trail, watch)
     except Outside:
         if type(working) is type(problem.independent):
             raise
     if found is not None and found.converged and found.working.shrunk == 0:
         return found
     smallest = min(trail, default=np.nan)
-    again = _search(problem, working, beta, MIXED, trail)
+    again = _search(problem, working, beta, MIXED, trail, watch)
     if found is not None and found.converged and not again.converged:
         return found
     return replace(again, working=replace(again.working, smallest=smallest))
 
 
 def _search(
-    problem: Problem, working: Working, beta: Floats, floor: float, trail: list[float]
+    problem: Problem,
+    working: Working,
+    beta: Floats,
+    floor: float,
+    trail: list[float],
+    watch: Watch | None,
 ) -> Solution:
     """Fisher scoring, the correlation estimated anew at each step.
 
@@ -346,6 +354,8 @@ def _search(
         sums = _penalised(problem, beta, current, sums, scale)
         move = _solved(sums.H, sums.U)
         gap = _gap(sums.U, move, scale)
+        if watch is not None:
+            watch(f"distance to the solution {gap:.1e}")
         settled = type(current) is type(working)
         done = (
             settled

@@ -217,3 +217,71 @@ def test_a_long_call_shows_how_far_it_is(
     monkeypatch.setattr(progress, "_someone_looks", lambda: False)
     BARS[name](fits)
     assert capfd.readouterr().err == ""
+
+
+# --- what is said where nobody looks, and of an interrupt
+
+
+def test_work_that_lasts_is_forecast_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from ranef.display import progress
+
+    clock = iter(np.arange(0.0, 1e4, 2.0))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(progress, "_someone_looks", lambda: False)
+    assert list(progress.arriving(range(300), 300, "permuting", None, unit=" draws")) == [
+        *range(300)
+    ]
+    assert (
+        capfd.readouterr().err == "ranef: permuting: 3 of 300 draws done, about 10 minutes left\n"
+    )
+    assert len(list(progress.arriving(range(300), 300, "permuting", False))) == 300
+    assert len(list(progress.arriving(range(9), 9, "permuting", None))) == 9  # soon done
+    assert capfd.readouterr().err == ""
+
+
+def test_an_interrupt_says_how_much_was_done() -> None:
+    from ranef.display.progress import arriving
+
+    def stopped() -> object:
+        yield from range(4)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"^simulating ended after 4 of 90 fits$"):
+        list(arriving(stopped(), 90, "simulating", None))
+
+
+def test_the_command_line_says_it_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ranef.cli import main
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt("scanning ended after 4 of 90 blocks")
+
+    monkeypatch.setattr(ranef, "lmm", interrupted)
+    assert main(["fit", "Reaction ~ Days + (1 | Subject)", "sleepstudy"]) == 130
+    assert "ranef: interrupted: scanning ended after 4 of 90 blocks" in capsys.readouterr().err
+
+
+def test_permutations_keep_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit, whole = ranef.meta("y ~ x", STUDIES, variance="v"), permutations._each
+
+    def interrupted(*how: object) -> object:
+        for k, part in enumerate(whole(*how)):
+            if k == 2:
+                raise KeyboardInterrupt
+            yield part
+
+    monkeypatch.setattr(permutations, "_each", interrupted)
+    many = 3 * permutations.BATCH
+    with pytest.raises(
+        Interrupted, match=rf"after {2 * permutations.BATCH:,} of {many:,} "
+    ) as caught:
+        fit.permutation_test(n=many, rng=1)
+    kept = caught.value.partial
+    assert kept.n == 2 * permutations.BATCH
+    assert not kept.exact
+    assert np.isnan(kept.p_value[0])
+    assert 0 < kept.p_value[1] <= 1

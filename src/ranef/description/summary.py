@@ -110,7 +110,10 @@ def _correlations(
     for j, first in enumerate(names[:-1]):
         cells = [found.get((second, first)) if i > j else None for i, second in enumerate(names)]
         columns.append(Column(str(j + 1), cells, Fixed(2)))
-    title = f"Correlations of the effects of {_place(estimate, own[0])}"
+    place = _place(estimate, own[0])
+    title = f"Correlations of the effects of {place}"
+    if own[0].component == "residual":
+        title = "Correlations of the residuals"
     return Listing("correlations", tuple(columns), title)
 
 

@@ -195,7 +195,7 @@ def sem(
     made = Model(request, values, threads)
     _check(made)
     with SearchBar(arguments.optional_flag("progress", progress)) as watch:
-        estimate = estimated(made, _start(start, made), watch)
+        estimate = estimated(made, _start(start, made), watch if watch.shown else None)
     if not np.isfinite(estimate.end.value):
         raise ModelError(
             "the likelihood has no value at any start that was tried: look for variables that are "

@@ -3,12 +3,18 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 
+import numpy as np
 import pytest
+
+from ranef.design.determinacy import is_determined
+from ranef.design.terms import GroupingFactor, RandomTerm
 
 CODE = """
 import ctypes
 import numpy as np, pandas as pd, ranef
+from ranef.models import iterative
 from ranef.solve import assembly, predictors
 from ranef.solve.resources import use_lapack
 
@@ -34,7 +40,7 @@ def begin(layout):
     open("/proc/self/clear_refs", "w").write("5")
     seen.update(before=memory("VmRSS"), bytes=layout.bytes)
 
-assembly.check_memory = predictors.check_memory = begin
+assembly.check_memory = predictors.check_memory = iterative.check_memory = begin
 {fit}
 print(seen["bytes"] / (memory("VmHWM") - seen["before"]))
 """
@@ -72,6 +78,27 @@ ROWS = {
     "movers, glmm": """ranef.glmm("c ~ 1 + (1 | id) + (1 | teacher) + (1 | school)", moved,
                                   family="binomial", progress=False)""",
 }
+SLOPES = """
+n, q = 20_000, 1500
+x = rng.normal(size=(n, 12))
+steep = pd.DataFrame(x, columns=[f"x{{i}}" for i in range(12)])
+steep["g"], steep["h"], steep["k"] = (rng.integers(0, m, n) for m in (q, q, 2500))
+steep["y"] = rng.normal(size=n) + rng.normal(size=q)[steep.g]
+steep["y"] += 0.6 * (x * rng.normal(size=(q, 12))[steep.g]).sum(axis=1)
+steep["c"] = (steep.y > 0).astype(int)
+steep["n"] = steep.g * 4 + rng.integers(0, 4, n)
+slopes = " + ".join(f"x{{i}}" for i in range(12))
+"""
+OTHERS = {
+    "13 columns a level": 'ranef.lmm(f"y ~ x0 + ({slopes} | g)", steep, progress=False)',
+    "quadrature": """ranef.glmm("c ~ x0 + (x1 | g)", steep, family="binomial", quadrature=5,
+                                progress=False)""",
+    "quadrature, nested": """ranef.glmm("c ~ x0 + (1 | g) + (1 | n)", steep, family="binomial",
+                                        quadrature=5, progress=False)""",
+    "dense": """ranef.lmm("y ~ x0 + (1 | g) + (1 | h)", steep, path="crossed", progress=False)""",
+    "iterative": """ranef.lmm("y ~ x0 + (1 | h) + (1 | k)", steep, path="iterative", rng=1,
+                               progress=False)""",
+}
 LARGER = """
 n = 60_000
 large = pd.DataFrame({{"y": rng.normal(size=n), "c": rng.integers(0, 400, n).astype(str),
@@ -97,6 +124,27 @@ def test_the_forecast_of_many_categories_is_what_is_taken():
 @pytest.mark.parametrize("name", ROWS)
 def test_the_forecast_of_rows_columns_and_fill_is_what_is_taken(name):
     assert 0.87 < forecast_beside_peak(ROWS[name], WIDE) < 1.15
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_forecast_of_other_paths_is_what_is_taken(name):
+    assert 0.8 < forecast_beside_peak(OTHERS[name], SLOPES) < 1.2
+
+
+def test_a_search_for_flat_directions_holds_no_vector_for_each_of_them():
+    rng = np.random.default_rng(3)
+    n, r = 40_000, 12
+    term = RandomTerm("x | g", 0, tuple(f"x{i}" for i in range(r)), rng.normal(size=(n, r)))
+    factor = GroupingFactor("g", ("g",), np.arange(n, dtype=np.int32) % 900, tuple(range(900)))
+    tracemalloc.start()
+    try:
+        assert is_determined(term, factor, np.ones(n))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # scaled and orthogonal columns with copies of theirs; not 79 vectors beside them
+    assert peak < 8 * n * 100
 
 
 def forecast_beside_peak(fit: str, tables: str = "") -> float:

@@ -58,9 +58,9 @@ def is_determined(term: RandomTerm, factor: GroupingFactor, residual: Floats | N
     sketch = Sketch(n, rng)
     for _ in range(probes_for(count, n)):
         w = rng.standard_normal(n)
-        columns = [image(z, factor, D, w, term.kernel) for D in slopes]
-        columns += [] if residual is None else [residual * w]
-        images.append(np.stack([sketch(v) for v in columns], axis=1))
+        short = [sketch(image(z, factor, D, w, term.kernel)) for D in slopes]
+        short += [] if residual is None else [sketch(residual * w)]
+        images.append(np.stack(short, axis=1))
     M = np.vstack(images)
     size = np.linalg.norm(M, axis=0)
     return bool(np.all(size > 0)) and len(null_space(M / size)) == 0

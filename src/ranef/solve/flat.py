@@ -212,15 +212,14 @@ def null_directions(
     for _ in range(probes):
         w = rng.standard_normal(n)
         projected = _without(basis, w)
-        images = [_image(model.terms, factors, c, projected) for c in coordinates]
-        images += [r * projected for r in predictor.residual]
+        images = _images(model.terms, factors, coordinates, predictor.residual, projected)
         columns.append(np.stack([sketch(_without(basis, image)) for image in images], axis=1))
-        untouched = [_image(model.terms, factors, c, w) for c in coordinates]
-        untouched += [r * w for r in predictor.residual]
-        plain.append(np.stack([sketch(image) for image in untouched], axis=1))
-        scale += np.array([float(image @ image) for image in untouched])
+        images = _images(model.terms, factors, coordinates, predictor.residual, w)
+        untouched = [(sketch(image), float(image @ image)) for image in images]
+        plain.append(np.stack([short for short, _ in untouched], axis=1))
+        scale += np.array([square for _, square in untouched])
     size = np.sqrt(np.where(scale > 0, scale, 1.0))
-    M, raw = np.vstack(columns) / size, np.vstack(plain) / size
+    M, raw = _stacked(columns, size), _stacked(plain, size)
     N = null_space(M)
     change = _user_scale(model.terms, coordinates, len(predictor.residual))
     nulls = [
@@ -368,6 +367,28 @@ def _coordinates(term: Term, t: int, theta: Floats) -> list[Coordinate]:
         for entry, slope in enumerate(slopes)
         if np.isfinite(slope).all() and np.any(slope)
     ]
+
+
+def _stacked(parts: list[Floats], size: Floats) -> Floats:
+    """The parts below each other, columns divided by their size; the parts are given away."""
+    out = np.vstack(parts)
+    parts.clear()
+    out /= size
+    return out
+
+
+def _images(
+    terms: Sequence[Term],
+    factors: Sequence[GroupingFactor],
+    coordinates: Sequence[Coordinate],
+    residual: Sequence[Floats],
+    w: Floats,
+) -> Iterator[Floats]:
+    """What each coordinate makes of w, one after the other: all together may be large."""
+    for c in coordinates:
+        yield _image(terms, factors, c, w)
+    for r in residual:
+        yield r * w
 
 
 def _image(

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import _core
+from ranef import _core, covariance
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError, suggestion
 
@@ -41,6 +41,9 @@ SQUARES_OF_FIXED, SQUARES_OF_CATEGORIES = 26, 10
 where the rows are held without their zeros: measured."""
 MOST_PARTS, LEVELS_OF_A_PART, MOST_SUMMED = 64, 128, 8e6
 """Of sums over levels: as `choose_chunks` of the core has them."""
+LEAST_SUMMED, LEVELS_AT_ONCE = 8, 256
+"""Columns of a level from which average information is summed by products, and levels that one
+product takes: as `InformationSums` of the core has them."""
 CODES, PLACES = 4, 8
 """Bytes of a row's level, and of where it stands in cross-products that are refilled."""
 BLAS_ROOM = 6_000_000
@@ -198,6 +201,7 @@ def _with_rows(spec: Grouped, blocks: tuple[Block, ...], layout: Layout) -> Layo
     row += (CODES + (PLACES if column else 0)) * len(blocks)
     square = 8.0 * p * p
     held = max(n * row + _squares_of_fixed(spec, blocks, layout) * square, n * before)
+    held += _sums_of_information(spec, blocks, layout)
     if layout.order > _core.small_order:
         held += BLAS_ROOM
     return replace(layout, bytes=layout.bytes + int(held))
@@ -217,6 +221,21 @@ def _squares_of_fixed(spec: Grouped, blocks: tuple[Block, ...], layout: Layout) 
     levels = blocks[layout.chain[0]].factor.n_levels
     parts = min(MOST_PARTS, 1 + levels // LEVELS_OF_A_PART, int(MOST_SUMMED / (spec.p + 1) ** 2))
     return few + max(parts, 1)
+
+
+def _sums_of_information(spec: Grouped, blocks: tuple[Block, ...], layout: Layout) -> int:
+    """Bytes in which the levels of one factor with many parameters are summed, part by part."""
+    if layout.path != "single":
+        return 0
+    r, p, levels = blocks[0].size, spec.p, blocks[0].factor.n_levels
+    k = sum(covariance.structure_of(term).n_parameters for term in spec.terms)
+    if r < LEAST_SUMMED or k <= _core.most_jacobi or r**3 >= 10 * k * k:
+        return 0
+    each = (p + 1) ** 2 + (p + k) * k + 64
+    parts = max(min(MOST_PARTS, 1 + levels // LEVELS_OF_A_PART, int(MOST_SUMMED / each)), 1)
+    pairs = r * (r + 1) // 2
+    at_once = LEVELS_AT_ONCE * (pairs + r * r)
+    return 8 * parts * (at_once + pairs * r * r + r * r * (p + 1))
 
 
 def cheapest_path(spec: Grouped) -> str:
@@ -354,6 +373,7 @@ def _iterative_layout(spec: Grouped, blocks: tuple[Block, ...]) -> Layout:
     cells = float(n) * count * max(count - 1, 1)
     flops = 2 * cells * ITERATIVE_COLUMNS * ITERATIVE_STEPS
     held = 12 * cells + 8 * columns * (4 * ITERATIVE_COLUMNS + 3 * spec.p) + 8 * n * (spec.p + 3)
+    held += BLAS_ROOM
     return Layout("iterative", (), tuple(range(len(blocks))), columns, flops, int(held))
 
 

@@ -620,7 +620,9 @@ bool Starts::run() {
     from_other_shapes();
     from_single_terms();
     from_hardly_any();
-    if (disagree()) from_other_signs();
+    // of a term without full rank other signs may be lower though the starts agree
+    const bool few = on_sphere * around.size() < evaluations_;
+    if (disagree() || (few && !best_.faces.empty())) from_other_signs();
     // where the starts disagree there may be more to find
     if (disagree()) from_grid(many_starts, when_in_doubt, many_starts);
     from_exchanges();

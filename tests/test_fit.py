@@ -60,7 +60,7 @@ def test_public_names_are_listed_and_present():
 
 def test_unknown_public_name_is_met_with_a_suggestion():
     with pytest.raises(AttributeError, match="did you mean 'lmm'"):
-        ranef.lm  # noqa: B018
+        ranef.lmn  # noqa: B018
 
 
 # --- attributes ----------------------------------------------------------------------

@@ -47,6 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
     root, own = Path(ranef.__file__).parent, RanefError.__init__
 
     def noting_place(frame: FrameType) -> None:
+        while isinstance(frame.f_locals.get("self"), RanefError) and frame.f_back is not None:
+            frame = frame.f_back  # from the error's own making to whoever raises it
         place = Path(frame.f_code.co_filename)
         if place.is_relative_to(root):
             MADE.add(f"{place.relative_to(root).as_posix()}:{frame.f_lineno}")

@@ -126,7 +126,7 @@ def test_visits_find_their_images_and_bring_one_each(numbers, tmp_path):
     with pytest.raises(UnknownColumnError, match=r"neither 'image', the response .* give images="):
         imaging.LongitudinalModel("image ~ t + (1 | s)").fit(visits)
     visits.loc[3, "scan"] = paths[2]
-    with pytest.raises(DataError, match=r"row 4 and the image of row 3 are one image: .*2"):
+    with pytest.raises(DataError, match=r"row 3 and the image of row 2 are one image: .*2"):
         model.fit(visits)
 
 

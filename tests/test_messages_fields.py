@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +14,7 @@ import ranef
 from ranef import gwas
 from ranef import metagenomics as mg
 from ranef.errors import RanefError
+from ranef.fields.metagenomics import reading
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +248,134 @@ def test_screens_say_what_is_wrong():
     ):
         with pytest.raises(RanefError, match=said):
             ask()
+
+
+def nothing_read(clinic):
+    return clinic.counts.assign(reads=0, total_reads=0)
+
+
+def far_too_many(monkeypatch):
+    monkeypatch.setattr(reading, "MOST_CELLS", 10)
+
+
+def hide_h5py(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+
+
+class Unnamed(SimpleNamespace):
+    """An AnnData object, as far as it is looked at."""
+
+
+def anndata(X):
+    return Unnamed(X=X, obs_names=["P1"], var_names=["1", "2"], var={})
+
+
+def of_controls(clinic):
+    """Counts of the controls alone."""
+    controls = set(clinic.samples.loc[clinic.samples["is_control"].astype(bool), "sample"])
+    return clinic.counts[clinic.counts["sample"].isin(controls)]
+
+
+def unlabelled(clinic):
+    """A column a library, and nothing that names the taxa."""
+    wide = clinic.counts.pivot_table(index="taxon", columns="sample", values="reads", fill_value=0)
+    return {name: wide[name].to_numpy() for name in wide.columns}
+
+
+def of_other_groups(clinic, background):
+    counts = clinic.counts.assign(
+        group=[
+            "fungus" if k % 2 else "virus"
+            for k in clinic.counts["taxon"].astype("category").cat.codes
+        ]
+    )
+    return background.screen(counts, clinic.samples)  # fmt: skip
+
+
+def text(folder, name, content):
+    (folder / name).write_text(content, encoding="utf-8")
+    return folder / name
+
+
+KRAKENUNIQ = "%\treads\ttaxReads\tkmers\tdup\tcov\ttaxID\trank\ttaxName\n"
+SHEET = "sample,is_control,total_reads\nP1,0,100\n\n,0,100\n"
+COUNTS = "# made by hand\nsample,taxon,reads\nP1,562,4\n\nP2,562,4 500 x\n"
+CLINICS = {
+    "no reads at all": (
+        lambda c, f, m: mg.screen(nothing_read(c), c.samples.drop(columns="total_reads",
+                                                                  errors="ignore")),
+        "no library has reads; there is nothing to screen",
+    ),
+    "controls alone in the counts": (
+        lambda c, f, m: mg.screen(of_controls(c), c.samples.drop(columns="total_reads",
+                                                                 errors="ignore")),
+        "no patient's library of the sheet is in the counts",
+    ),
+    "taxa without names": (
+        lambda c, f, m: mg.screen(unlabelled(c), c.samples),
+        "the rows of the counts have no names: give a column 'taxon'",
+    ),
+    "more than fit": (
+        lambda c, f, m: (far_too_many(m), mg.screen(c.counts, c.samples)),
+        "are more than fit in memory; leave out taxa",
+    ),
+    "negative reads of AnnData": (
+        lambda c, f, m: mg.screen(anndata(np.array([[1.0, -2.0]])), c.samples),
+        "X of the AnnData object holds values that are no counts of reads: missing, infinite",
+    ),
+    "a line that is cut": (
+        lambda c, f, m: mg.read(text(f, "a.report", KRAKENUNIQ + "\n1\t2\t3\n")),
+        "a.report, line 3: 3 cells under a heading of 9",
+    ),
+    "JSON without an object": (
+        lambda c, f, m: mg.read(text(f, "b.biom", "[1, 2]"), format="biom"),
+        "it holds no object of JSON",
+    ),
+    "BIOM 2 without h5py": (
+        lambda c, f, m: (hide_h5py(m), (f / "c.biom").write_bytes(b"\x89HDF\r\n\x1a\n" + b"0" * 99),
+                         mg.read(f / "c.biom")),
+        "need the package h5py; pip install 'ranef[metagenomics]'",
+    ),
+    "a nameless line of the sheet": (
+        lambda c, f, m: mg.screen(c.counts, text(f, "sheet.csv", SHEET)),
+        "line 4 of the sheet has no sample; name its library",
+    ),
+    "a nameless row of the sheet": (
+        lambda c, f, m: mg.screen(
+            c.counts, c.samples.assign(sample=["", *c.samples["sample"][1:]])),
+        "row 0 of the sheet has no sample; name its library",
+    ),
+    "a cell that is no count": (
+        lambda c, f, m: mg.read(text(f, "d.csv", COUNTS)), "d.csv, line 5: '4 500 x' is not a count"
+    ),
+    "a nameless row of the counts": (
+        lambda c, f, m: mg.screen(
+            c.counts.assign(taxon=[None, *c.counts["taxon"][1:]]), c.samples),
+        "taxon is missing in row 0 of the counts; fill it in",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clinic():
+    return mg.simulate(batches=2, patients=3, controls=1, taxa=30, rng=5)
+
+
+@pytest.mark.parametrize("name", CLINICS)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_wrong_with_counts_and_sheets(name, clinic, tmp_path, monkeypatch):
+    call, said = CLINICS[name]
+    with pytest.raises(RanefError) as caught:
+        call(clinic, tmp_path, monkeypatch)
+    assert said in " ".join(str(caught.value).split())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_background_of_another_kind(clinic):
+    background = mg.train(clinic.counts, clinic.samples)
+    bare = mg.simulate(batches=2, patients=3, controls=1, taxa=30, rng=5, exposure="depth")
+    with pytest.raises(RanefError, match="cannot be compared: give both runs the same columns"):
+        background.screen(bare.counts, bare.samples)
+    grouped = dataclasses.replace(background, groups=("bacteria", "virus"))
+    with pytest.raises(RanefError, match=r"no taxa of group 'fungus'; .* as the learned run does"):
+        of_other_groups(clinic, grouped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from ranef import imaging
 from ranef.errors import RanefError
+from ranef.fields.imaging import gathering
+from ranef.fields.imaging.writing import write_maps
 
 nib = pytest.importorskip("nibabel")
 pytest.importorskip("nilearn")
@@ -63,6 +66,32 @@ class World:
         model = imaging.LongitudinalModel("map ~ time + (1 | id)", **how)
         return model, visits
 
+    def of_images(self, images, **how):
+        model, visits = self.long(**how)
+        return model.fit(visits, images=images)
+
+    def surface(self):
+        ys, vs = (
+            [surface_image(one.ravel()[:8].reshape(2, 4, 1)) for one in x] for x in (self.y, self.v)
+        )
+        return self.fit(ys, variances=vs)
+
+    def apart(self, rows):
+        """Subjects of some rows have data in a voxel each of their own, where nobody else has."""
+        effects = []
+        for k, y in enumerate(self.y):
+            own = np.full(SHAPE, np.nan) if k in rows else y.copy()
+            own.ravel()[list(rows)] = np.nan
+            if k in rows:
+                own.ravel()[k] = 1.5
+            effects.append(image(own))
+        return self.table.assign(effects_map_path=effects)
+
+    def latin(self):
+        path = self.folder / "people_latin.tsv"
+        path.write_bytes("subject_label\tage\nMüller\t3\n".encode("latin-1"))
+        return str(path)
+
     def file(self, name, text="no image"):
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +107,25 @@ def world(tmp_path_factory):
 def gifti(*arrays, intent=0):
     kinds = [nib.gifti.GiftiDataArray(np.asarray(a), intent=intent) for a in arrays]
     return nib.gifti.GiftiImage(darrays=kinds)
+
+
+def cifti(values, pairs=False):
+    """Grayordinates: a row a map, or of pairs of places."""
+    places = nib.cifti2.BrainModelAxis.from_surface(np.arange(6), 6, name="CortexLeft")
+    rows = nib.cifti2.ScalarAxis([f"map{k}" for k in range(len(values))])
+    columns = nib.cifti2.ScalarAxis([f"c{k}" for k in range(6)]) if pairs else places
+    header = nib.cifti2.Cifti2Header.from_axes((rows, columns))
+    return nib.cifti2.Cifti2Image(np.asarray(values, "float32"), header)
+
+
+def surface_image(values):
+    """Values of the vertices of two halves, (2, 4, maps)."""
+    from nilearn.surface import InMemoryMesh, PolyMesh, SurfaceImage
+
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=float)
+    one = InMemoryMesh(corners, np.array([[0, 1, 2], [1, 2, 3]]))
+    left, right = np.asarray(values, dtype="float32")
+    return SurfaceImage(PolyMesh(left=one, right=one), {"left": left, "right": right})
 
 
 def bids(world, name, *files):
@@ -391,6 +439,75 @@ WRONG = {
         ).joint([[0.0, 1.0], [0.0, 1.0]]),
         "rows of the contrast depend on each other",
     ),
+    # places that do not fit, images without data
+    "an atlas of another surface": (
+        lambda w: w.surface().clusters(atlas=(gifti(np.ones(7, "float32")), ["a"])),
+        "the atlas is on another surface than the images; give one of their mesh",
+    ),
+    "enhancement in a mask of another grid": (
+        lambda w: imaging.tfce(w.effects[0], mask=image(np.ones((4, 3, 6)))),
+        "is on another grid than the map",
+    ),
+    "an image of nothing finite": (
+        lambda w: w.of_images([image(np.full(SHAPE, np.nan)), *w.effects[1:]]),
+        "the image of row 0 has no finite value inside the mask; leave it out",
+    ),
+    "images that do not vary": (
+        lambda w: w.of_images([image(np.full(SHAPE, 3.0)) for _ in range(8)]),
+        "no voxel has data that vary in",
+    ),
+    "an empty mask of visits": (
+        lambda w: w.of_images(w.effects, mask_img=image(np.zeros(SHAPE))),
+        "holds no voxel; give one that covers the images",
+    ),
+    "subjects in different places": (
+        lambda w: w.fit(w.apart(range(8))),
+        "no voxel has data of 2 subjects; are the images in one space?",
+    ),
+    "a subject beside the others": (
+        lambda w: w.fit(w.apart([0]), settings={"min_subjects": 5}),
+        "subject 'sub-01' has no data in the voxels of the group; leave it out",
+    ),
+    "a connectome": (
+        lambda w: w.effect(cifti(np.ones((6, 6)), pairs=True)),
+        "is a CIFTI image of another kind; give dense scalars (.dscalar)",
+    ),
+    "grayordinates of two maps": (
+        lambda w: w.effect(cifti(np.ones((2, 6)))),
+        "holds 2 maps; a subject brings one: write it alone",
+    ),
+    "a surface file of broken XML": (
+        lambda w: w.effect(w.file("broken.gii", "<GIFTI>")), "cannot be read"
+    ),
+    "two maps of a surface image": (
+        lambda w: w.effect(surface_image(np.ones((2, 4, 2)))),
+        "holds 2 maps on left; a subject brings one: write it alone",
+    ),
+    "several contrasts side by side": (
+        lambda w: w.of_formula("~ age").compare(np.eye(2)),
+        "this takes one contrast, not 2 together; ask for one after the other",
+    ),
+    "labels for fewer volumes": (
+        lambda w: w.fit(image(np.moveaxis(w.y, 0, -1)), variances=image(np.moveaxis(w.v, 0, -1)),
+                        subject=LABELS[:3]),
+        "3 labels were given for 8 subjects; give one a subject",
+    ),
+    "a label that is missing": (
+        lambda w: w.fit(w.changed(2, "subject_label", None)),
+        "a subject's label is missing in row 2; every subject has one",
+    ),
+    "variances of other subjects": (
+        lambda w: w.fit(["sub-01_effect.nii", "sub-02_effect.nii"],
+                        variances=["sub-01_var.nii", "sub-03_var.nii"]),
+        "no variance is that of 'sub-02': the names of the files tell subjects by sub-LABEL",
+    ),
+    "a table in another coding": (
+        lambda w: w.of_formula("~ age", w.latin()), "people_latin.tsv' cannot be read as a table"
+    ),
+    "results below a file": (
+        lambda w: write_maps(w.fit(), {}, w.file("results.txt") / "maps"),
+        "cannot make the folder",
+    ),
 }  # fmt: skip
 
 
@@ -401,3 +518,33 @@ def test_it_is_refused_in_words(name, world):
     with pytest.raises(RanefError) as caught:
         call(world)
     assert said in " ".join(str(caught.value).split())
+
+
+def test_images_that_do_not_fit_into_memory(world, monkeypatch):
+    monkeypatch.setattr(gathering, "available_memory", lambda: 100)
+    with pytest.raises(RanefError, match=r"GiB of effects and variances, and 0.00 GiB are free; "
+                       "give a mask of fewer voxels, or a coarser grid"):  # fmt: skip
+        world.fit()
+
+
+def test_dask_that_is_not_installed(world, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask", None)
+    with pytest.raises(RanefError, match=r"not installed: pip install 'ranef\[dask\]'"):
+        world.fit(settings={"n_jobs": "dask"})
+
+
+def test_dask_arrays_of_different_shapes():
+    array = pytest.importorskip("dask.array")
+    with pytest.raises(RanefError, match=r"Y has shape \(8, 4\) and V \(8, 5\); both are subjects"):
+        imaging.mixed_effects(array.ones((8, 4)), array.ones((8, 5)), np.ones((8, 1)))
+
+
+def test_people_are_named_by_their_lines(world, run):
+    """The command names the line of the table, blank lines and the heading counted."""
+    path = world.file("people.tsv", "participant_id\tage\n\nsub-01\t3\nn/a\t4\n")
+    code, _, said = run(
+        "imaging", "group", "~ age", "--table", str(path), "--effects", "{subject}_e.nii",
+        "--variances", "{subject}_v.nii", "--out", str(world.folder / "out"),
+    )  # fmt: skip
+    assert code != 0
+    assert "a subject's label is missing in line 4; every subject has one" in said

@@ -64,7 +64,7 @@ def choice(name: str, value: Any, known: Sequence[str]) -> str:
         return value
     hint = suggestion(value, known) if isinstance(value, str) else ""
     names = ", ".join(repr(k) for k in known)
-    raise ModelError(f"{name}={value!r} is not known{hint}; use one of {names}")
+    raise ModelError(f"{name}={shortened(value)} is not known{hint}; use one of {names}")
 
 
 def conf_level(value: Any) -> float:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ranef.design.clusters import ClusterColumns, in_order
 from ranef.design.generalised import specify_generalised
-from ranef.errors import DataError, FormulaError, ModelError
+from ranef.errors import DataError, FormulaError, ModelError, row_text
+from ranef.formula.labels import count_text
 from ranef.formula.parser import parse_formula
 from ranef.formula.syntax import Call, Name, walk
 from ranef.models.dropout import Dropout, fit_dropout
@@ -105,8 +106,9 @@ def read_dropout(
     missing = np.setdiff1d(used[order[risk]], rows)
     if len(missing):
         raise DataError(
-            f"the model of dropout has no prediction for {len(missing)} rows at risk (first row "
-            f"{missing[0]}): a predictor is missing there"
+            f"the model of dropout has no prediction for {count_text(len(missing), 'row')} at "
+            f"risk (first in {row_text(int(missing[0]))}): a predictor is missing there; fill it "
+            "in, or leave it out of dropout="
         )
     place = np.full(len(at_risk), -1)
     place[used[order]] = np.arange(len(used))

@@ -252,7 +252,7 @@ def _started(
         if names != [label.full for label in source.labels]:
             raise ModelError(
                 "the design gives the model other coefficients than the fit has: "
-                f"{', '.join(names)}"
+                f"{', '.join(names)}; give it the levels that the fit has"
             )
         own = source.estimate
         known = replace(

@@ -213,9 +213,9 @@ def _grid(vary: Mapping[str, Sequence[Any]] | None) -> list[dict[str, Any]]:
 
 def _tests(test: Any, fit: MixedFit, df: str | None) -> dict[str, Test]:
     """Tests by name, each a function of a fit."""
+    if isinstance(test, Mapping) and not test:
+        raise ModelError("test= names no hypothesis; name a coefficient, such as test='x'")
     if isinstance(test, Mapping) and not all(_is_number(v) for v in test.values()):
-        if not test:
-            raise ModelError("test: name at least one")
         return {str(name): _test(one, fit, df) for name, one in test.items()}
     name = test if isinstance(test, str) else getattr(test, "__name__", "test").strip("<>")
     if isinstance(test, Mapping):

@@ -13,7 +13,7 @@ from ranef import arguments
 from ranef.design.call import ModelArguments
 from ranef.design.evaluate import unknown_column
 from ranef.design.generalised import GeneralisedSpecification
-from ranef.errors import DataError, ModelError, suggestion
+from ranef.errors import DataError, ModelError, row_text, suggestion
 from ranef.formula.labels import count_text, level_text
 from ranef.models.records import CONDITIONAL
 from ranef.models.sampling import SCALINGS, of_levels, scaled_within
@@ -127,6 +127,6 @@ def _column(values: Any, level: str, call: ModelArguments) -> Floats:
     if len(wrong):
         raise DataError(
             f"sampling_weights must be positive numbers; {count_text(len(wrong), 'row')} have "
-            f"others (row {wrong[0]}: {found[wrong[0]]:g}): leave such rows out"
+            f"others ({row_text(wrong[0])}: {found[wrong[0]]:g}): leave such rows out"
         )
     return found

@@ -282,9 +282,6 @@ def _telling(
 
 def _fitter(family: Any, model: dict[str, Any]) -> Callable[[str, Any], MixedFit]:
     """A fit of a formula to a table, boundaries no reason to warn."""
-    for name in ("progress", "formula", "data"):
-        if name in model:
-            raise ModelError(f"{name} is no argument of the models that are searched")
 
     def fit(formula: str, table: Any) -> MixedFit:
         if family is None:

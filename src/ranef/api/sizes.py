@@ -113,10 +113,6 @@ def _read(name: str, kind: Measure, table: Table, columns: dict[str, str]) -> di
             out[key] = _numbers(table, key, given[key], needed[key])
         elif key in sizes and sizes[key][1] in given:
             part, size = sizes[key]
-            if part not in given:
-                raise ModelError(
-                    f"measure={name!r} needs {part!r}, the column of its numbers, beside {size!r}"
-                )
             whole = _numbers(table, size, given[size], "size")
             out[key] = whole - _numbers(table, part, given[part], "count")
             _refuse(out[key] < 0, f"more {given[part]} than {given[size]}")

@@ -10,6 +10,7 @@ name, codes with leading zeros, whole numbers with gaps, and which words mean "m
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import re
@@ -124,7 +125,7 @@ def read_delimited(content: bytes, shown: str, dialect: Dialect) -> Read:
     }
     if len(first) > len(header) and first[-1].strip() == "":
         options["index_col"] = False
-    fields = _Fields(body, header, options, dialect, partial(_parsed, shown))
+    fields = _Fields(body, header, options, dialect, partial(_parsed, shown, body))
     found = fields.with_numbers() if len(first) <= len(header) else None
     data, said = fields.as_text() if found is None else found
     quoted = b'"' in body.content
@@ -233,6 +234,18 @@ def line_of(body: Body, row: int) -> str:
         record = next(reader)
         count += bool(record)
     return f"line {body.before + begin + 1:,}"
+
+
+def _last_line(body: Body) -> str:
+    """Say which line of the file its last record begins in."""
+    lines = io.TextIOWrapper(io.BytesIO(body.content), "utf-8", "replace", newline="")
+    reader = csv.reader(lines, delimiter=body.separator)
+    begin = end = 0
+    with contextlib.suppress(csv.Error):  # longer than a field may be: it is the last
+        for _ in reader:
+            begin, end = end, reader.line_num
+        return f"line {body.before + begin + 1:,}"
+    return f"line {body.before + end + 1:,}"
 
 
 def _as_utf8(content: bytes, shown: str, dialect: Dialect) -> bytes:
@@ -399,22 +412,19 @@ def _check_width(header: Sequence[str], first: Sequence[str], separator: str, sh
         )
 
 
-def _parsed(shown: str, content: bytes, options: dict[str, Any]) -> Any:
+def _parsed(shown: str, body: Body, content: bytes, options: dict[str, Any]) -> Any:
     import pandas as pd
 
     try:
         return pd.read_csv(io.BytesIO(content), **options)
     except UnicodeDecodeError as error:
         raise FileError(_not_text(content, options["encoding"], shown)) from error
-    except pd.errors.EmptyDataError as error:
-        raise FileError(f"{shown} is empty") from error
     except (pd.errors.ParserError, ValueError, OverflowError) as error:
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
-        row = re.search(r"EOF inside string starting at row (\d+)", reason)
-        if row is not None:
+        if "EOF inside string" in reason:
             reason = (
-                f"a quotation mark that opens in line {int(row[1]) + 1} is not closed; close it, "
-                "or take the marks out"
+                f"a quotation mark that opens in {_last_line(body)} is not closed; close it, or "
+                "take the marks out"
             )
         raise FileError(f"{shown} cannot be read as a table: {reason}") from error
 

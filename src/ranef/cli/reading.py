@@ -233,8 +233,6 @@ def _content(source: str, shown: str, limit: Limit) -> bytes:
         raise FileError(_not_found(path)) from None
     except IsADirectoryError:
         raise FileError(f"{shown} is a folder; give one file in it") from None
-    except ValueError as error:
-        raise FileError(f"{shown} cannot be the name of a file: {error}") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise FileError(f"cannot read {shown}: {reason}") from error

@@ -91,7 +91,9 @@ class ModelArguments:
             table=Table.of(self.table),
         )
         self._recognise_columns()
-        if self.family is not None:
+        if self.family is None:
+            _check_part("dispersion", self.dispersion)
+        else:
             for name in ("zero", "dispersion", "nominal"):
                 _check_part(name, getattr(self, name))
             for name, formula in (self.shapes or {}).items():

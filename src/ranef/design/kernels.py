@@ -208,7 +208,10 @@ def _from_polars(kernel: Any, name: str) -> tuple[Floats, list[Any]]:
         labels = kernel.get_column(columns[0]).to_list()
         columns = columns[1:]
         if {level_text(label) for label in labels} != set(columns):
-            raise DataError(f"kernel {name!r} has different row and column labels")
+            odd = sorted({level_text(label) for label in labels} ^ set(columns))
+            raise DataError(
+                f"kernel {name!r} has different row and column labels, such as {list_text(odd)}"
+            )
         columns = [level_text(label) for label in labels]
     return _square(kernel.select(columns).to_numpy(), labels, name)
 

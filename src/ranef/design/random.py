@@ -17,7 +17,15 @@ from ranef.design.membership import membership_factor, membership_matrix
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.design.values import Categories, Numbers, drop_unused, match_levels
 from ranef.design.variables import Frame
-from ranef.errors import FileError, FormulaError, LevelError, ModelError, RankWarning, warn
+from ranef.errors import (
+    FileError,
+    FormulaError,
+    LevelError,
+    ModelError,
+    RankWarning,
+    row_text,
+    warn,
+)
 from ranef.formula.labels import level_text, number_text
 from ranef.formula.model import Bar, Grouping, Terms
 
@@ -409,7 +417,8 @@ def _factor_positions(bar: Bar, frame: Frame) -> Floats:
     places, _ = match_levels(every, declared)
     if bar.structure in LAGGED and len(places) > 2 and np.ptp(np.diff(places)) > 0:
         raise ModelError(
-            f"{bar.structure}({bar.text} | ...) needs all levels of {key}; some do not occur"
+            f"{bar.structure}({bar.text} | ...) needs all levels of {key}, and some do not occur: "
+            "take them out of its categories, or use ar1() or us()"
         )
     return places.astype(np.float64)[:, None]
 
@@ -572,7 +581,7 @@ def _at_positions(
         if column is None:
             where = ", ".join(number_text(v) for v in values[row].tolist())
             raise LevelError(
-                f"row {row} has {bar.text} at {where}, where the fit has no row; "
+                f"{row_text(row)} has {bar.text} at {where}, where the fit has no row; "
                 f"{bar.structure}() predicts at the positions of the fit"
             )
         z[row, column] = 1.0

@@ -251,7 +251,7 @@ class ResidualReader:
         if (codes < 0).any():
             raise LevelError(
                 f"{own.by.name} has a level that the fit has not seen, whose residuals have "
-                "parameters of their own"
+                "parameters of their own; leave such rows out"
             )
         return GroupingFactor(own.by.name, own.by.columns, codes, own.by.levels)
 
@@ -436,7 +436,8 @@ def _dispersion_columns(
     layout = lay_out(model.fixed, variables, frame.n_rows)
     M = model_matrix(layout, variables, frame.n_rows)
     if not np.isfinite(M).all():
-        raise DataError("a column of the dispersion formula is not finite")
+        odd = layout.names[int(np.flatnonzero(~np.isfinite(M).all(axis=0))[0])]
+        raise DataError(f"{odd} of the dispersion formula is not finite; divide it by its size")
     first = np.column_stack([np.ones(frame.n_rows), before])
     every = np.column_stack([first, M[:, 1:]])
     sound = [int(j) - first.shape[1] + 1 for j in independent_columns(every).tolist()]
@@ -573,11 +574,6 @@ def _with_lags(part: ResidualPart, group: GroupingFactor) -> ResidualPart:
     for step in range(1, int(np.bincount(codes).max(initial=1))):
         near = codes[step:] == codes[:-step]
         found |= set(np.unique(places[step:][near] - places[:-step][near]).tolist())
-    if not found - {0}:
-        raise ModelError(
-            f"{part.kind}() has no group with rows at two places: nothing to correlate; leave "
-            "residual= out"
-        )
     return replace(part, lags=tuple(sorted(found - {0})))
 
 
@@ -604,7 +600,9 @@ def _anywhere(
     values = [frame.value(key) for key in written.left.keys]
     odd = next((k for k, v in zip(written.left.keys, values, strict=True) if _is_no_number(v)), "")
     if odd:
-        raise DataError(f"{odd} holds numbers in the rows of the fit, and categories here")
+        raise DataError(
+            f"{odd} holds numbers in the rows of the fit, and categories here; give numbers"
+        )
     where = np.column_stack([v.values for v in values if isinstance(v, Numbers)])
     if written.kind in LAGGED and not np.array_equal(where, np.round(where)):
         raise DataError(
@@ -620,19 +618,28 @@ def _where(part: ResidualStructure, places: Places, frame: Frame) -> NDArray[np.
     value = frame.value(key)
     if places.levels is not None:
         if isinstance(value, Numbers):
-            raise DataError(f"{key} holds categories in the rows of the fit, and numbers here")
+            raise DataError(
+                f"{key} holds categories in the rows of the fit, and numbers here; give text"
+            )
         codes, unseen = match_levels(value, list(places.levels))
         if unseen.any():
             new = [value.levels[c] for c in np.unique(value.codes[unseen]).tolist()]
-            raise LevelError(f"{key} has a place that the fit has not seen: {list_text(new)}")
+            raise LevelError(
+                f"{key} has a place that the fit has not seen: {list_text(new)}; leave such rows "
+                "out"
+            )
         return codes.astype(np.int64)
     assert places.values is not None
     if not isinstance(value, Numbers):
-        raise DataError(f"{key} holds numbers in the rows of the fit, and categories here")
+        raise DataError(
+            f"{key} holds numbers in the rows of the fit, and categories here; give numbers"
+        )
     at = np.searchsorted(places.values, value.values)
     at = np.minimum(at, len(places.values) - 1)
     known = places.values[at] == value.values
     if not known.all():
         new = np.unique(value.values[~known]).tolist()
-        raise LevelError(f"{key} has a place that the fit has not seen: {list_text(new)}")
+        raise LevelError(
+            f"{key} has a place that the fit has not seen: {list_text(new)}; leave such rows out"
+        )
     return at.astype(np.int64)

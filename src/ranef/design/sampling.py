@@ -144,7 +144,11 @@ def _matrix(value: Any, table: Table) -> Floats:
 def _checked(V: Floats) -> Floats:
     """Refuse what is no covariance matrix."""
     if not np.isfinite(V).all():
-        raise DataError("covariance holds values that are missing or infinite")
+        i, j = (int(k[0]) for k in np.nonzero(~np.isfinite(V)))
+        raise DataError(
+            f"covariance is missing or infinite in {row_text(i)}, column {j}; leave out the "
+            "studies whose covariances are not known"
+        )
     size = np.sqrt(np.diag(V))
     unit = V / np.outer(size, size)
     if not np.allclose(unit, unit.T, atol=1e-8):

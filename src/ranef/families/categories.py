@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ranef import _core
-from ranef.errors import DataError, ModelError, suggestion
+from ranef.errors import DataError, ModelError, row_text, suggestion
 from ranef.families.checks import require, whole
 from ranef.families.family import Family, Predictor, Start, columns, compiled
 
@@ -153,9 +153,9 @@ class Cumulative(Family):
         if len(wrong):
             rows = "1 row" if len(wrong) == 1 else f"{len(wrong)} rows"
             raise ModelError(
-                f"the thresholds of {rows} (first row {wrong[0]}) are out of order, so that a "
-                "category would have a negative probability: the nominal effects do not reach so "
-                "far"
+                f"the thresholds of {rows} (first {row_text(int(wrong[0]))}) are out of order, "
+                "so that a category would have a negative probability: the nominal effects do not "
+                "reach so far"
             )
         return _draw(rng, probabilities)
 

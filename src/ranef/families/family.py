@@ -118,7 +118,7 @@ class Family(ABC):
         if self.link not in self.links:
             raise ModelError(
                 f"the family {self.name!r} takes no link {self.link!r}"
-                f"{suggestion(self.link, self.links)}; it takes {', '.join(self.links)}"
+                f"{suggestion(str(self.link), self.links)}; it takes {', '.join(self.links)}"
             )
 
     # --- what it is

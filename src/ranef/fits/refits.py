@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Listing
 from ranef.display.progress import arriving
-from ranef.errors import DataError, ModelError, RanefError
+from ranef.errors import DataError, ModelError, RanefError, row_text
 from ranef.models import refits
 from ranef.models.labels import coefficient_labels
 from ranef.models.records import Estimate, LinearEstimate
@@ -222,6 +222,8 @@ def _column_codes(values: Any, levels: Sequence[Any]) -> Floats:
         code = places.get(value, places.get(str(value)))
         if code is None:
             known = ", ".join(repr(level) for level in levels)
-            raise DataError(f"the response has {value!r} in row {i}; its categories are {known}")
+            raise DataError(
+                f"the response has {value!r} in {row_text(i)}; its categories are {known}"
+            )
         codes[i] = code
     return codes

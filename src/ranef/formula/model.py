@@ -228,8 +228,6 @@ def expand_dot(
     text: str, columns: Sequence[str], reserved: Iterable[str]
 ) -> tuple[str, ...] | None:
     """Return what ``.`` stands for in a formula; None when it has none."""
-    if not isinstance(text, str):
-        raise FormulaError(f"a formula is a text, not {type(text).__name__}")
     if "." not in text or "." in columns:
         return None
     _, predictors = parse_formula(text)

@@ -68,10 +68,6 @@ def read_residual(text: str, known: Mapping[str, object] | tuple[str, ...]) -> R
     known : collection of str
         Names of structures.
     """
-    if not isinstance(text, str):
-        raise FormulaError(
-            "residual is a text such as 'ar1(time | person)', not " + type(text).__name__
-        )
     calls: list[Call] = []
     _collect(parse_expression(text).bare, calls, text)
     parts = tuple(_structure(call, tuple(known)) for call in calls)

@@ -244,7 +244,8 @@ def _stacked(values: Sequence[Floats | None]) -> Floats:
     known = [len(v) for v in values if v is not None]
     if len(set(known)) > 1:
         raise DataError(
-            f"the statistic has {known[0]} values for one refit and {max(known)} for another"
+            f"the statistic has {known[0]} values for one refit and {max(known)} for another; "
+            "return as many each time"
         )
     width = known[0] if known else 0
     out = np.full((len(values), width), np.nan)

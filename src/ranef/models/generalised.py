@@ -377,11 +377,7 @@ class _Builder:
             level_weights=wishes.sampling,
             scale_predictor=1 if (family.name, family.link) == ("gaussian", "identity") else None,
         )
-        if len(self.predictors) != design.family.predictors:
-            raise ModelError(
-                f"the family {family.name} has {design.family.predictors} linear predictors, "
-                f"not {len(self.predictors)}"
-            )
+        assert len(self.predictors) == design.family.predictors, family.name
         free = constraints.free(self.count)
         start = [guess.coefficients(constraints, free) for guess in self.start]
         return Composition(design, tuple(self.components), np.concatenate(start))

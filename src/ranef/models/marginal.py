@@ -533,7 +533,7 @@ def _share_mixed(model: MarginalModel, found: Solution) -> float:
 
 def check(model: MarginalModel) -> None:
     """Refuse what cannot be estimated."""
-    K, p = model.clusters[0].n_levels, len(model.labels)
+    K = model.clusters[0].n_levels
     name = model.equations.correlation
     if has_categories(model.family):
         check_categories(model)
@@ -566,8 +566,6 @@ def check(model: MarginalModel) -> None:
         _check_binary(model)
     if name in ODDS_RATIOS:
         _check_sizes(model)
-    if model.equations.adjusted and model.specification.n <= p:
-        raise DataError(f"{model.specification.n} rows are too few for {p} coefficients")
     if name == "fixed" and model.matrix is None:
         raise ModelError("correlation='fixed' needs matrix=, the correlations by places in time")
 

@@ -171,9 +171,6 @@ def check_estimate(estimate: Estimate) -> None:
         raise FileError("'runaway' names no coefficients")
     check_nodes(estimate.quadrature)
     _check_values(estimate)
-    levels, y = estimate.levels, estimate.specification.y
-    if levels is not None and len(levels) <= int(np.max(y, initial=0.0)):
-        raise FileError("the response has more categories than are listed")
 
 
 def check_linear(estimate: LinearEstimate) -> None:

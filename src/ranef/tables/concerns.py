@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import DataError
+from ranef.errors import DataError, row_text
 from ranef.tables.looks import plain_form
 from ranef.tables.missing_codes import missing_codes
 from ranef.tables.table import Table
@@ -143,7 +143,7 @@ def _repeated(table: Table, response: Sequence[str], rows: Mask) -> Iterable[str
     row = int(places[np.flatnonzero(twice)[0]])
     yield (
         f"{n_repeats:,} {'row repeats' if n_repeats == 1 else 'rows repeat'} another in every "
-        f"column that the model uses (first row {row}): are they in the table twice?"
+        f"column that the model uses (first {row_text(row)}): are they in the table twice?"
     )
 
 

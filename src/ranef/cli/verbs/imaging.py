@@ -11,7 +11,7 @@ from typing import Any
 from ranef.cli import options, writing
 from ranef.cli.values import page_file, positive
 from ranef.cli.verb import Code, Verb
-from ranef.errors import DataError, ModelError
+from ranef.errors import DataError, ModelError, name_rows
 
 __all__ = ["VERB"]
 
@@ -213,13 +213,15 @@ def _subjects(
 
     from ranef.fields.imaging.gathering import refuse_absent
     from ranef.fields.imaging.group_design import complete, label_column
-    from ranef.fields.imaging.table_files import read_table
+    from ranef.fields.imaging.subjects import text_label
+    from ranef.fields.imaging.table_files import lines_of_rows, read_table
     from ranef.tables import Table
 
     table = read_table(participants)
+    name_rows(lines_of_rows(participants))
     column = label_column(table, arguments.subject)
     rows = pd.DataFrame({name: table.values(name) for name in table.columns})
-    labels = [str(one) for one in rows[column]]
+    labels = [text_label(one, k) for k, one in enumerate(rows[column])]
     paths: dict[str, list[str]] = {}
     for option in ("effects", "variances"):
         template = getattr(arguments, option)

@@ -76,7 +76,7 @@ def _groups(occasions: Occasions, by: str) -> tuple[NDArray[np.int_], list[Any]]
 def _by_day(occasions: Occasions, prompts: int, by: str, k: int) -> Floats:
     """Prompts that were scheduled when each day has so many, from the first day to the last."""
     if occasions.study_day is None:
-        raise ModelError("scheduled= as a number of prompts a day needs days")
+        raise ModelError("scheduled= as a number of prompts a day needs days: give day=")
     last = np.zeros(occasions.n_persons, dtype=np.int_)
     known = occasions.person.codes >= 0
     np.maximum.at(last, occasions.person.codes[known], occasions.study_day[known])

@@ -173,7 +173,9 @@ def read_occasions(table: Table, roles: Roles) -> Occasions:
     kept = _without_copies(table, roles, codes, clock.time, day, placed, outcome, notes)
     rows = np.flatnonzero(kept)
     if not len(rows):
-        raise DataError(f"no row has both {roles.person} and {roles.time}")
+        raise DataError(
+            f"no row has both {roles.person} and {roles.time}; are the columns the right ones?"
+        )
     person = _taken(Categories(codes, levels), rows)
     day = None if day is None else _taken(day, rows)
     clock = Clock(clock.time[rows], None if clock.wall is None else clock.wall[rows])

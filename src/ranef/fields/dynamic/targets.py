@@ -173,8 +173,6 @@ def _problem(
     who, which, times, rows = who[order], which[order], times[order], seen[order]
     begins = np.r_[True, (np.diff(which) != 0) | (np.diff(who) != 0)]
     gap = np.where(begins, 0.0, np.diff(times, prepend=times[:1]))
-    if (gap[~begins] == 0).any():
-        raise DataError("history has two rows of one series at the same time")
     first = np.r_[np.flatnonzero(np.diff(who, prepend=-1)), len(who)].astype(np.int32)
     problem = assembled(
         own.layout, own.memory, own.given_starts, own.problem.threads, y[rows],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.elsewhere import explained
-from ranef.errors import DataError, FileError, ModelError, suggestion
+from ranef.errors import DataError, FileError, ModelError, row_text, suggestion
 from ranef.fields.gwas.bgenfile import BgenFile
 from ranef.fields.gwas.bimbam import BIMBAM_ENDINGS, read_bimbam
 from ranef.fields.gwas.chunked import ChunkedArray, VcfZarr, is_chunked
@@ -196,7 +196,7 @@ def _texts(table: Table, name: str, whose: str) -> list[str]:
     codes, levels = table.codes(name)
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
-        raise DataError(f"column {name!r} of {whose} is missing in row {row}")
+        raise DataError(f"column {name!r} of {whose} is missing in {row_text(row)}; fill it in")
     texts = [level_text(level) for level in levels]
     return [texts[code] for code in codes.tolist()]
 

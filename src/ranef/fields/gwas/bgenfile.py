@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import DataError, FileError
+from ranef.errors import DataError, RanefError
 from ranef.fields.gwas.bounds import check_bgen_block
 from ranef.fields.gwas.dosages import DosageBlock
 from ranef.fields.gwas.extras import (
@@ -57,6 +57,8 @@ class BgenFile(Genotypes):
             names = list(self._reader.samples)
             count = int(self._reader.header.nsamples)
             named = bool(self._reader.header.has_sample_ids)
+        except RanefError:
+            raise
         except (ValueError, OSError, IndexError) as error:
             raise DataError(f"{self.name!r} cannot be read: {reason(error)}") from error
         if indexed != len(self.variants):
@@ -83,9 +85,9 @@ class BgenFile(Genotypes):
             if variant.compression:
                 shown = f"the variant {name!r} of {self.name!r}"
                 check_bgen_block(stream, variant.fileoffset, variant.layout, shown)
-            expected = np.asarray(variant.alt_dosage, dtype=np.float64)
             ploidy = np.asarray(variant.ploidy)
-        except FileError:
+            expected = None if (ploidy > 2).any() else np.asarray(variant.alt_dosage, float)
+        except RanefError:
             raise
         except (ValueError, OSError, IndexError) as error:
             raise DataError(
@@ -93,11 +95,10 @@ class BgenFile(Genotypes):
             ) from error
         if int(variant.pos) != self.variants.position[row]:
             raise DataError(_foreign_index(self.name))
-        known = ~np.isnan(expected)
-        if (ploidy[known] > 2).any():
+        if expected is None:
             raise DataError(
                 f"{self.name!r}: variant {name!r} has samples with {int(ploidy.max())} alleles; "
-                "one and two are read"
+                "one and two are read: leave it out of the file"
             )
         with np.errstate(divide="ignore", invalid="ignore"):
             out: NDArray[np.float64] = np.clip(expected * 2.0 / ploidy, 0.0, 2.0)
@@ -128,7 +129,7 @@ def _variants(reader: Any, path: Path) -> Variants:
         effect.append(",".join(alleles[1:]) or ".")
         several.append(len(alleles) != 2)
     if not ids:
-        raise DataError(f"{str(path)!r} holds no variants")
+        raise DataError(f"{str(path)!r} holds no variants; was it made whole?")
     if len(ids) != int(reader.header.nvariants):
         raise DataError(
             f"{str(path)!r} is truncated: it was made with {reader.header.nvariants:,} variants "

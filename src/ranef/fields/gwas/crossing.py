@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import DataError, ModelError, suggestion
+from ranef.errors import DataError, ModelError
 from ranef.fields.gwas.engine import (
     Basis,
     Columns,
@@ -29,7 +29,7 @@ from ranef.fields.gwas.results import TraitScan, Words
 from ranef.fields.gwas.spectrum import NullFit
 from ranef.fields.gwas.tails import log10_chi2_tail, log10_f2_tail, log10_f_tail
 from ranef.fields.gwas.ways import Stretched
-from ranef.formula.labels import level_text, list_text
+from ranef.formula.labels import level_text
 from ranef.solve.resources import one_blas_thread
 from ranef.tables import Table
 
@@ -46,11 +46,6 @@ Floats = NDArray[np.float64]
 
 def environment_names(name: str, columns: Mapping[str, Any]) -> tuple[str, ...]:
     """The column, and the names that it may have among the covariates: of its categories."""
-    if name not in columns:
-        raise DataError(
-            f"interaction={name!r} is no column{suggestion(name, list(columns))}; there are "
-            f"{list_text(list(columns))}"
-        )
     table = Table.of(dict(columns))
     levels = [] if table.kind(name) == "numeric" else table.codes(name)[1]
     return (name, *(f"{name}{level_text(level)}" for level in levels))
@@ -106,7 +101,10 @@ class WithEnvironment(Stretched):
         """The environment, centred and per standard deviation; its mean and deviation."""
         e = W[:, self.place(names, trait)]
         if not np.ptp(e):
-            raise DataError(f"{trait}: {self.columns[0]!r} does not vary")
+            raise DataError(
+                f"{trait}: the environment {self.columns[0]!r} does not vary; leave out "
+                "interaction="
+            )
         mean, sd = float(e.mean()), float(e.std())
         return (e - mean) / sd, mean, sd
 

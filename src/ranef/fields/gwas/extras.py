@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
 from os import PathLike
@@ -15,7 +16,7 @@ from ranef import arguments
 from ranef.errors import DataError, FileError, suggestion
 from ranef.fields.gwas.genotypes import Samples, Variants
 from ranef.fields.gwas.matching import FIDS, IIDS, names_in, split_rows
-from ranef.fields.gwas.plink import SEXES, distinct_samples, read_fam, read_text_lines
+from ranef.fields.gwas.plink import SEXES, distinct_samples, line_of, read_fam, read_text_lines
 from ranef.solve.room import check_regular
 
 __all__ = [
@@ -155,8 +156,8 @@ def headed(rows: list[list[str]], path: Path) -> Samples:
     wrong = next((k for k, row in enumerate(body) if len(row) != len(head)), None)
     if wrong is not None:
         raise DataError(
-            f"row {wrong + 1} of {str(path)!r} has {len(body[wrong])} columns; the heading has "
-            f"{len(head)}"
+            f"line {line_of(path, wrong + 1, '##')} of {str(path)!r} has {len(body[wrong])} "
+            f"columns; the heading has {len(head)}"
         )
     if not body:
         raise DataError(f"{str(path)!r} names no samples")
@@ -177,8 +178,10 @@ def samples_known(own: Samples, given: Samples | None, path: object) -> Samples:
         return own
     place = {iid: k for k, iid in enumerate(given.iid)}
     if len(place) < len(given):
+        twice = next(iid for iid, k in Counter(given.iid).items() if k > 1)
         raise DataError(
-            f"samples= has an IID twice, and {str(path)!r} knows no families to tell them apart"
+            f"samples= has the IID {twice!r} twice, and {str(path)!r} knows no families to tell "
+            "them apart; leave one out"
         )
     absent = [iid for iid in own.iid if iid not in place]
     if absent:

@@ -258,14 +258,17 @@ def in_common(traits: Sequence[Trait]) -> list[Trait]:
         places = places[np.isin(places, trait.places)]
     if len(places) < 10 + len(traits) * traits[0].W.shape[1]:
         raise DataError(
-            f"{len(places):,} samples have values of every trait: too few for a joint test"
+            f"{len(places):,} samples have values of every trait: too few for a joint test; name "
+            "traits that were measured in the same samples"
         )
     made = []
     for trait in traits:
         rows = np.isin(trait.places, places)
         W, names = independent(trait.name, trait.W[rows], trait.names)
         if not np.ptp(trait.y[rows]):
-            raise DataError(f"{trait.name} does not vary among samples with values of every trait")
+            raise DataError(
+                f"{trait.name} does not vary among samples with values of every trait; leave it out"
+            )
         made.append(replace(trait, places=places, y=trait.y[rows], W=W, names=names))
     Y = np.column_stack([trait.y for trait in made])
     rest = Y - made[0].W @ np.linalg.lstsq(made[0].W, Y, rcond=None)[0]

@@ -25,7 +25,7 @@ from ranef.fields.gwas.genotypes import Block, Chosen, Genotypes, Rows, Tally
 from ranef.fields.gwas.kinblocks import blocks_of
 from ranef.fields.gwas.matching import split_rows
 from ranef.fields.gwas.memory import check_forecast
-from ranef.fields.gwas.plink import distinct_samples, read_text_lines
+from ranef.fields.gwas.plink import distinct_samples, line_of, read_text_lines
 from ranef.fields.gwas.quality import OK, Limits, judge
 from ranef.solve.resources import available_cores, in_threads, one_blas_thread
 
@@ -253,7 +253,10 @@ def sparse_of(
 
     pieces, m = _pieces(source, chosen, most, limits)
     if not m:
-        raise DataError(f"{source.name} has no variant that a relationship could be made of")
+        raise DataError(
+            f"{source.name} has no variant that a relationship could be made of: all vary "
+            "less than min_maf=, or are missing more often than max_missing="
+        )
     n = len(chosen)
     cuts = [np.arange(k, min(k + TILE, n)) for k in range(0, n, TILE)]
     pairs = list(combinations_with_replacement(range(len(cuts)), 2))
@@ -401,7 +404,10 @@ def read_sparse(prefix: Path) -> SparseRelationship:
     cells = [line.split() for line in read_text_lines(path) if line.strip()]
     wrong = next((k for k, row in enumerate(cells) if len(row) != 3), None)
     if wrong is not None:
-        raise DataError(f"line {wrong + 1} of {str(path)!r} has {len(cells[wrong])} columns, not 3")
+        raise DataError(
+            f"line {line_of(path, wrong)} of {str(path)!r} has {len(cells[wrong])} columns, not 3 "
+            "(two samples by number, and their relationship)"
+        )
     n = len(iid)
     try:
         table = np.array(cells, dtype=np.float64).reshape(-1, 3)

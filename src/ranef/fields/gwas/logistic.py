@@ -253,7 +253,8 @@ def _factored(K: Floats, D: Floats, tau: float) -> Floats:
     L, failed = dpotrf(B, lower=1, clean=1, overwrite_a=1)
     if failed:
         raise DataError(
-            "the relationship is indefinite, and no covariance has an eigenvalue below zero"
+            "the relationship is indefinite, and no covariance has an eigenvalue below zero; make "
+            "one of genotypes by gwas.grm()"
         )
     return np.asarray(L)
 

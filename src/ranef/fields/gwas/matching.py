@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.errors import DataError, ModelError
+from ranef.errors import DataError, ModelError, row_text
 from ranef.fields.gwas.genotypes import Samples
-from ranef.fields.gwas.plink import read_text_lines
+from ranef.fields.gwas.plink import line_of, read_text_lines
 from ranef.formula.labels import level_text, list_text
 from ranef.tables import Table
 
@@ -336,7 +336,10 @@ def _ids(table: Table, column: str, name: str) -> tuple[str, ...]:
     codes, levels = table.codes(column)
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
-        raise DataError(f"column {column!r} of the {name} is missing in row {row}")
+        raise DataError(
+            f"column {column!r} of the {name} is missing in {row_text(row)}: every sample has a "
+            "name"
+        )
     texts = [level_text(level).strip() for level in levels]
     return tuple(texts[code] for code in codes.tolist())
 
@@ -365,7 +368,7 @@ def _read_file(name: str, given: str | PathLike[str], na: Sequence[str]) -> Labe
         raise DataError(f"{str(path)!r} has a heading and no rows")
     for k, row in enumerate(rows):
         if len(row) != len(titles):
-            line = k + 1 + (start is not None)
+            line = line_of(path, k + (start is not None))
             named = all(len(each) == len(titles) + 1 for each in rows)
             advice = ": names of rows, as R writes them (row.names=FALSE leaves them out)"
             raise DataError(

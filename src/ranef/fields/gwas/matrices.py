@@ -15,7 +15,7 @@ from ranef.display.files import write_atomically
 from ranef.errors import DataError, FileError, ModelError
 from ranef.fields.gwas.genotypes import Samples
 from ranef.fields.gwas.matching import split_rows
-from ranef.fields.gwas.plink import read_fam, read_text_lines
+from ranef.fields.gwas.plink import line_of, read_fam, read_text_lines
 
 __all__ = ["check_matrix", "read_matrix", "write_matrix"]
 
@@ -114,8 +114,9 @@ def _square(rows: list[list[str]], path: Path, n: int | None = None) -> Floats:
     n = len(rows) if n is None else n
     wrong = next((k for k, row in enumerate(rows) if len(row) != n), None)
     if len(rows) != n or wrong is not None:
-        what = f"line {wrong + 1} has {len(rows[wrong])} numbers" if wrong is not None else (
-            f"it has {len(rows):,} lines")  # fmt: skip
+        what = f"it has {len(rows):,} lines"
+        if wrong is not None:
+            what = f"line {line_of(path, wrong)} has {len(rows[wrong])} numbers"
         raise DataError(f"{str(path)!r} is no square of {n:,} samples: {what}")
     try:
         return np.array(rows, dtype=np.float64)

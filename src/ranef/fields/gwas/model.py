@@ -161,7 +161,8 @@ def _check_values(name: str, y: Floats, W: Floats, names: Sequence[str]) -> None
     for label, values in ((name, y), *zip(names, W.T, strict=True)):
         if not np.isfinite(values).all():
             raise DataError(
-                f"{label!r} holds infinite values in {int((~np.isfinite(values)).sum()):,} samples"
+                f"{label!r} holds infinite values in {int((~np.isfinite(values)).sum()):,} "
+                "samples; mark them as missing"
             )
         size = float(np.abs(values).max(initial=0.0))
         if size and not SMALLEST < size < LARGEST:

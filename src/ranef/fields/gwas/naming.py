@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.errors import DataError, ModelError
 from ranef.fields.gwas.genotypes import Variants
-from ranef.fields.gwas.plink import read_text_lines
+from ranef.fields.gwas.plink import line_of, read_text_lines
 from ranef.formula.labels import level_text, list_text
 from ranef.tables import Table
 
@@ -58,14 +58,16 @@ def _names(name: str, ids: Any) -> list[str]:
 
 def _columns(given: Any) -> dict[str, list[str]]:
     if isinstance(given, (str, PathLike)):
-        lines = [line.split() for line in read_text_lines(arguments.path(given)) if line.strip()]
+        path = arguments.path(given)
+        lines = [line.split() for line in read_text_lines(path) if line.strip()]
         if not lines:
             raise DataError(f"the file of sets {str(given)!r} is empty")
         head = [name.lstrip("#").lower() for name in lines[0]]
-        for number, cells in enumerate(lines[1:], start=2):
+        for number, cells in enumerate(lines[1:], 1):
             if len(cells) != len(head):
                 raise DataError(
-                    f"{given}: line {number} has {len(cells)} cells, the heading {len(head)}"
+                    f"line {line_of(path, number)} of the file of sets {str(path)!r} has "
+                    f"{len(cells)} cells, the heading {len(head)}"
                 )
         return {name: [cells[k] for cells in lines[1:]] for k, name in enumerate(head)}
     if not (hasattr(given, "columns") or isinstance(given, Mapping)):

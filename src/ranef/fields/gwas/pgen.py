@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -23,12 +24,13 @@ from ranef.fields.gwas.extras import (
     variants_of,
 )
 from ranef.fields.gwas.genotypes import Block, Genotypes, PackedBlock, Variants, pack
-from ranef.fields.gwas.plink import read_text_lines
+from ranef.fields.gwas.plink import line_of, read_text_lines
 
 __all__ = ["PgenFile"]
 
 MAGIC = b"\x6c\x1b"
 OF_DOSAGES = 0x60
+WHOLE = re.compile(r"[+-]?\d{1,18}")
 PIECE = 65536
 """Variants of a piece of the header."""
 
@@ -152,7 +154,9 @@ def _kinds_of_records(path: Path, m: int, control: int) -> Iterator[NDArray[np.u
                 count = min(PIECE, m - k * PIECE)
                 content = stream.read(count)
                 if len(content) < count:
-                    raise DataError(f"{str(path)!r} is truncated: it ends within its header")
+                    raise DataError(
+                        f"{str(path)!r} is truncated: it ends within its header; copy it again"
+                    )
                 yield np.frombuffer(content, dtype=np.uint8)
                 rest = count * (widths - 3) + count * alleles + (-(-count // 8) if marks else 0)
                 stream.seek(rest, 1)
@@ -197,21 +201,22 @@ def _plain_pvar(path: Path) -> tuple[list[str], NDArray[np.int64], list[str], li
     for k, row in enumerate(body):
         if len(row) <= max(places):
             raise DataError(
-                f"line {k + 1 + skipped} of {str(path)!r} has {len(row)} columns; it takes "
-                f"{max(places) + 1}"
+                f"line {line_of(path, k + skipped, '##')} of {str(path)!r} has {len(row)} columns; "
+                f"it takes {max(places) + 1}"
             )
     columns = [[row[k] for row in body] for k in places]
-    return columns[0], positions(columns[1], path), columns[2], columns[3], columns[4]
+    return columns[0], positions(columns[1], path, skipped), columns[2], columns[3], columns[4]
 
 
-def positions(texts: list[str], path: Path) -> NDArray[np.int64]:
+def positions(texts: list[str], path: Path, skipped: int) -> NDArray[np.int64]:
     """Turn positions into numbers; a `DataError` names the first that is none."""
     try:
         return np.array(texts, dtype=np.int64)
     except (ValueError, OverflowError):
-        bad = next(t for t in texts if not t.lstrip("-").isdecimal() or len(t) > 18)
+        bad = next(k for k, text in enumerate(texts) if not WHOLE.fullmatch(text))
         raise DataError(
-            f"{str(path)!r} has the position {bad!r}, which is no whole number"
+            f"line {line_of(path, bad + skipped, '##')} of {str(path)!r} has the position "
+            f"{texts[bad]!r}, which is no whole number"
         ) from None
 
 

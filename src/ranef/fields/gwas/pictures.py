@@ -189,7 +189,9 @@ def _pair(scan: Any, traits: tuple[str, str] | None, other: Any) -> list[tuple[A
         if traits is not None:
             raise ModelError("give traits= of this scan or other=, another scan, not both")
         if list(other.genotypes.variants.id) != list(scan.genotypes.variants.id):
-            raise ModelError("the two scans are of different variants")
+            raise ModelError(
+                "the two scans are of different variants; scan the same genotypes for both"
+            )
         return [(scan, scan.only().trait.name), (other, other.only().trait.name)]
     names = list(scan.found) if traits is None else list(traits)
     if len(names) != 2:

@@ -21,6 +21,7 @@ from ranef.solve.room import file_bytes
 __all__ = [
     "BedFile",
     "distinct_samples",
+    "line_of",
     "read_fam",
     "read_text_lines",
     "write_bed",
@@ -255,6 +256,18 @@ def read_text_lines(path: Path) -> list[str]:
     if lines and lines[-1] == "":
         lines.pop()
     return lines
+
+
+def line_of(path: Path, row: int, but: str | None = None) -> int:
+    """The line of a text file that a row stands in, as an editor counts.
+
+    row : int
+        Of the rows that are not blank, from 0.
+    but : str, optional
+        How lines begin that are no rows.
+    """
+    lines = enumerate(read_text_lines(path), 1)
+    return [n for n, t in lines if t.strip() and not (but and t.startswith(but))][row]
 
 
 def write_plink(

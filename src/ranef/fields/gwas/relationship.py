@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -95,7 +96,11 @@ class Relationship(Answer):
         """Return the matrix of some samples, (q, q), in their order, named by IID."""
         place = {name: k for k, name in enumerate(self.iid)}
         if len(place) < len(self.iid):
-            raise DataError("the relationship has an IID twice, so that an IID alone names nobody")
+            twice = next(name for name, k in Counter(self.iid).items() if k > 1)
+            raise DataError(
+                f"the relationship has the IID {twice!r} twice, so that an IID alone names nobody; "
+                "give samples of different families different IIDs"
+            )
         rows = [place[str(name)] for name in individuals]
         return np.ascontiguousarray(self.matrix[np.ix_(rows, rows)])
 
@@ -446,7 +451,10 @@ def rows_of(
     pairs = {pair: k for k, pair in enumerate(relationship.ids)}
     single: dict[str, int] = {name: k for k, name in enumerate(relationship.iid)}
     if len(pairs) < len(relationship):
-        raise DataError("the relationship names a sample twice")
+        twice = next(p for p, k in Counter(relationship.ids).items() if k > 1)
+        raise DataError(
+            f"the relationship names the sample {twice[1]!r} twice; leave one of its rows out"
+        )
     whole = len(single) == len(relationship)
     found = [pairs.get(pair, single.get(pair[1], -1) if whole else -1) for pair in wanted]
     absent = [pair[1] for pair, k in zip(wanted, found, strict=True) if k < 0]

@@ -152,7 +152,9 @@ def _namer(atlas: Any, data: GroupData) -> Any:
     found = read_map(image, "the atlas")
     if not found.places.is_volume:
         if data.places.difference(found.places):
-            raise DataError("the atlas is on another surface than the images")
+            raise DataError(
+                "the atlas is on another surface than the images; give one of their mesh"
+            )
         values = found.values[data.inside]
         return lambda voxel: _called(values[voxel], names)
     back = np.linalg.inv(np.asarray(found.places.affine))

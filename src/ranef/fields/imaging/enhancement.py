@@ -95,7 +95,9 @@ def _of_image(image: Any, both: bool, mask: Any, adjacency: Any, E: float, H: fl
         given = read_mask(mask)
         difference = found.places.difference(given.places)
         if difference:
-            raise DataError(f"{given.name} is on another grid than {found.name}: {difference}")
+            raise DataError(
+                f"{given.name} is on another grid than {found.name}: {difference}; resample one"
+            )
         inside &= given.values
     out = np.zeros(len(values))
     graph = found.places.graph(inside, adjacency)

@@ -123,6 +123,7 @@ def stacked(images: Sequence[Any], names: Sequence[str], grid: Grid, least: int)
     first = read(images[0], names[0])
     target = first.places if mask is None else mask.places
     inside = np.ones(target.n, dtype=np.bool_) if mask is None else mask.values
+    _check_inside(mask)
     _check_memory(len(images), int(inside.sum()), first.values.dtype.itemsize, grid, 1)
     Y = np.empty((len(images), int(inside.sum())), dtype=first.values.dtype)
 
@@ -136,7 +137,7 @@ def stacked(images: Sequence[Any], names: Sequence[str], grid: Grid, least: int)
     for k, found in arriving(read_all, len(images), "reading", wanted, unit=" images"):
         y = found.values[inside]
         if not np.isfinite(y).any():
-            raise DataError(f"{found.name} has no finite value")
+            raise DataError(f"{found.name} has no finite value inside the mask; leave it out")
         if grid.fwhm is not None:
             y, _ = _smoothed(y, np.ones_like(y), inside, target, grid.fwhm)
         Y[k] = y
@@ -145,9 +146,16 @@ def stacked(images: Sequence[Any], names: Sequence[str], grid: Grid, least: int)
             np.nanmax(Y, axis=0) != np.nanmin(Y, axis=0)
         )
         if not kept.any():
-            raise DataError(f"no voxel has data that vary in {least} images")
+            raise DataError(
+                f"no voxel has data that vary in {least} images; are the images in one space?"
+            )
         inside, Y = kept, np.ascontiguousarray(Y[:, kept])
     return GroupData(Y, Y[:0], tuple(names), target, inside, ())
+
+
+def _check_inside(mask: Any) -> None:
+    if mask is not None and not mask.values.any():
+        raise DataError(f"{mask.name} holds no voxel; give one that covers the images")
 
 
 def _check_memory(K: int, N: int, size: int, grid: Grid, each: int) -> None:
@@ -178,8 +186,7 @@ def gathered(subjects: Sequence[Subject], grid: Grid, least: int) -> GroupData:
     target = first.places if mask is None else mask.places
     _check_same(first, target, grid, "the mask" if mask is not None else first.name)
     inside = np.ones(target.n, dtype=np.bool_) if mask is None else mask.values
-    if mask is not None and not inside.any():
-        raise DataError(f"{mask.name} holds no voxel")
+    _check_inside(mask)
     kind = first.values.dtype
     _check_memory(len(subjects), int(inside.sum()), kind.itemsize, grid, 2)
     Y = np.empty((len(subjects), int(inside.sum())), dtype=kind)
@@ -311,7 +318,9 @@ def _warn_of(Y: NDArray[Any], V: NDArray[Any], labels: Sequence[str]) -> None:
     for label, y, v in zip(labels, Y, V, strict=True):
         there = np.isfinite(y)
         if not there.any():
-            raise DataError(f"subject {label!r} has no data in the voxels of the mask")
+            raise DataError(
+                f"subject {label!r} has no data in the voxels of the group; leave it out"
+            )
         key = np.ascontiguousarray(np.nan_to_num(y)).tobytes()
         if key in seen:
             warn(f"subjects {seen[key]!r} and {label!r} bring the same effects: is one a copy?",

@@ -15,7 +15,14 @@ from ranef.design.call import ModelArguments
 from ranef.design.specification import Specification
 from ranef.design.specify import specification_of
 from ranef.display.progress import arriving
-from ranef.errors import ConvergenceWarning, DataError, ModelError, UnknownColumnError, warn
+from ranef.errors import (
+    ConvergenceWarning,
+    DataError,
+    ModelError,
+    UnknownColumnError,
+    row_text,
+    warn,
+)
 from ranef.fields.imaging.clusters import ClusterTable, cluster_table
 from ranef.fields.imaging.gathering import Grid, stacked
 from ranef.fields.imaging.group_design import weights_of
@@ -426,7 +433,7 @@ class LongitudinalModel(Parametrised):
         K = len(given)
         asked = float(K if self.min_images is None else self.min_images)
         least = int(np.ceil(asked * K)) if asked < 1 else int(asked)
-        data = stacked(given, [f"the image of row {k + 1}" for k in range(K)], grid, least)
+        data = stacked(given, [f"the image of {row_text(k)}" for k in range(K)], grid, least)
         self.fit_ = lmm(
             self.formula, rows, outcomes=data.Y, reml=self.reml, df=self.df, n_jobs=self.n_jobs,
             progress=True if self.verbose else None,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.errors import DataError, ModelError
+from ranef.errors import ModelError
 from ranef.fields.imaging.graphs import Graph, graph_of
 
 __all__ = ["Places"]
@@ -228,8 +228,6 @@ def _touching(voxels: Any) -> NDArray[np.int64]:
 def _inside(graph: Graph, inside: Bools) -> Graph:
     """The part of a graph that lies inside."""
     flat = inside.reshape(-1)
-    if len(flat) != graph.n:
-        raise DataError(f"there are {graph.n} places, the mask has {len(flat)}")
     rows = np.repeat(np.arange(graph.n), np.diff(graph.starts))
     keep = flat[rows] & flat[graph.indices]
     number = np.cumsum(flat) - 1

@@ -190,7 +190,7 @@ def _opened(image: Any, what: str) -> tuple[str, Any]:
             f"{name} is not an image that nibabel reads ({error}): NIfTI, GIfTI, CIFTI and .mgh are"
         ) from None
     except Exception as error:  # parsers of headers raise of many kinds
-        raise FileError(f"{name} cannot be read: {error}") from None
+        raise FileError(f"{name} cannot be read: {error}; is the file whole?") from None
 
 
 @contextmanager
@@ -287,7 +287,7 @@ def _of_cifti(image: Any, name: str) -> tuple[NDArray[Any], Places]:
     if len(axes) != 2 or not isinstance(axes[1], BrainModelAxis):
         raise DataError(f"{name} is a CIFTI image of another kind; give dense scalars (.dscalar)")
     if image.shape[0] != 1:
-        raise DataError(f"{name} holds {image.shape[0]} maps; a subject brings one")
+        raise DataError(f"{name} holds {image.shape[0]} maps; a subject brings one: write it alone")
     values = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged")).reshape(-1)
     return values, Places("cifti", values.shape, axis=axes[1])
 
@@ -299,7 +299,10 @@ def _of_surface(image: Any, name: str) -> tuple[NDArray[Any], Places]:
         if array.ndim == 2 and array.shape[1] == 1:
             array = array[:, 0]
         if array.ndim != 1:
-            raise DataError(f"{name} holds {array.shape[1]} maps on {part}; a subject brings one")
+            raise DataError(
+                f"{name} holds {array.shape[1]} maps on {part}; a subject brings one: write it "
+                "alone"
+            )
         parts.append(array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32))
     values = np.concatenate(parts)
     return values, Places("surface", values.shape, mesh=image.mesh)

@@ -521,7 +521,9 @@ class MixedEffectsSecondLevel(Parametrised):
     def _one(self, found: _Fitted, contrast: Any) -> Floats:
         C = weights_of(contrast, found.design.names)
         if len(C) > 1:
-            raise ModelError("this takes one contrast, not several together")
+            raise ModelError(
+                f"this takes one contrast, not {len(C)} together; ask for one after the other"
+            )
         return np.asarray(C[0], dtype=np.float64)
 
     def generate_report(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ranef.errors import DataError, FileError, ModelError, suggestion
+from ranef.errors import DataError, FileError, ModelError, row_text, suggestion
 from ranef.fields.imaging.reading import volumes_of
 from ranef.fields.imaging.table_files import is_table_file, read_table
 from ranef.formula.labels import list_text
@@ -82,10 +82,11 @@ def subjects_of(
     return found
 
 
-def text_label(value: Any) -> str:
+def text_label(value: Any, row: int | None = None) -> str:
     """Return a label as text; one that is missing is none."""
     if value is None or (isinstance(value, float) and value != value) or not str(value).strip():
-        raise DataError("a subject's label is missing")
+        where = "" if row is None else f" in {row_text(row)}"
+        raise DataError(f"a subject's label is missing{where}; every subject has one")
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()
@@ -109,7 +110,9 @@ def _is_path(value: Any) -> bool:
 
 def _renamed(found: list[Subject], names: list[str]) -> list[Subject]:
     if len(names) != len(found):
-        raise DataError(f"{len(names)} labels were given for {len(found)} subjects")
+        raise DataError(
+            f"{len(names)} labels were given for {len(found)} subjects; give one a subject"
+        )
     return [Subject(n, s.effect, s.variance) for n, s in zip(names, found, strict=True)]
 
 
@@ -146,8 +149,8 @@ def _of_table(table: Table, variances: Any) -> list[Subject]:
             )
     columns = [list(table.values(name)) for name in (LABEL, EFFECTS, VARIANCES)]
     found = []
-    for label, effect, variance in zip(*columns, strict=True):
-        name = text_label(label)
+    for k, (label, effect, variance) in enumerate(zip(*columns, strict=True)):
+        name = text_label(label, k)
         for column, one in ((EFFECTS, effect), (VARIANCES, variance)):
             if one is None or (isinstance(one, float) and one != one) or _is_blank(one):
                 raise DataError(f"subject {name!r} has no image in column {column!r}")
@@ -190,7 +193,10 @@ def _paired(given: list[Any], variances: list[Any], names: list[str] | None) -> 
     if known and all(others) and len(set(others)) == len(others):
         missing = [one for one in labels if one not in others]
         if missing:
-            raise DataError(f"no variance is that of {list_text([str(m) for m in missing])}")
+            raise DataError(
+                f"no variance is that of {list_text([str(m) for m in missing])}: the names of the "
+                "files tell subjects by sub-LABEL"
+            )
         variances = [variances[others.index(one)] for one in labels]
     if names is None:
         own = [str(one) for one in labels] if known else None

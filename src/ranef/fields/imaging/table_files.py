@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from ranef import arguments
 from ranef.errors import FileError
 from ranef.tables import Table
 
-__all__ = ["LABELS", "is_table_file", "read_table"]
+__all__ = ["LABELS", "is_table_file", "lines_of_rows", "read_table"]
 
 LABELS = ("subject_label", "participant_id", "subject", "Subject", "sub", "subject_id", "ID", "id")
 """Columns that name subjects, the first that is there."""
@@ -20,6 +21,14 @@ ENDINGS = (".tsv", ".csv", ".txt")
 def is_table_file(given: Any) -> bool:
     """Whether a path is that of a table."""
     return isinstance(given, str | os.PathLike) and str(given).endswith(ENDINGS)
+
+
+def lines_of_rows(table: Any) -> Callable[[int], str]:
+    """Return a function that names the line of a file's table that a row stands in."""
+    place = arguments.path(table)
+    text = (place / PARTICIPANTS if place.is_dir() else place).read_bytes()
+    lines = [k for k, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    return lambda row: f"line {lines[row + 1] if row + 1 < len(lines) else row + 2:,}"
 
 
 def read_table(table: Any) -> Table:

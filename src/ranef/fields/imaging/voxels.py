@@ -328,7 +328,7 @@ def _by_blocks(Y: Any, V: Any, X: Any, how: _How, progress: bool | None) -> Iter
     if not (_is_dask(Y) and _is_dask(V)):
         raise DataError("Y and V are both Dask arrays, or neither is")
     if Y.shape != V.shape or len(Y.shape) != 2:
-        raise DataError(f"Y has shape {Y.shape} and V {V.shape}; they must agree")
+        raise DataError(f"Y has shape {Y.shape} and V {V.shape}; both are subjects x voxels")
     Y = Y.rechunk({0: -1})
     V = V.rechunk(Y.chunks)
     one = dask.delayed(mixed_effects, pure=True)

@@ -35,7 +35,9 @@ def write_maps(model: Any, tested: Mapping[str, Mapping[str, Any]], folder: Path
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"cannot make the folder {str(folder)!r}: {error}") from None
+        raise FileError(
+            f"cannot make the folder {str(folder)!r}: {error.strerror or error}; choose another"
+        ) from None
     written = []
 
     def save(image: Any, name: str) -> None:

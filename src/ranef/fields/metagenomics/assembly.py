@@ -87,7 +87,7 @@ def assemble(
     )  # fmt: skip
     values = np.where(sheet.role == UNUSED, 0.0, found.values)
     if not (values > 0).any():
-        raise DataError("no library has reads; there is nothing to screen")
+        raise DataError("no library has reads; there is nothing to screen: look at the counts")
     named = [(groups or {}).get(t) or g for t, g in zip(counts.taxa, counts.groups, strict=True)]
     levels_of_groups = sorted(set(named))
     arrays = Arrays(
@@ -227,7 +227,10 @@ def _matched(
         ("in the sheet alone", len(lost)), ("in the counts alone", len(strangers)),
     )  # fmt: skip
     if not (chosen.role == PATIENT).any():
-        raise DataError("no patient's library of the sheet is in the counts")
+        raise DataError(
+            "no patient's library of the sheet is in the counts: both call samples by the same "
+            "names"
+        )
     return chosen, reads, totals, matched
 
 

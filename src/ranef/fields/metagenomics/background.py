@@ -159,13 +159,13 @@ class Background(Answer):
         if own != self.source:
             raise ModelError(
                 f"the background was learned with exposures by {self.source}, the new run has "
-                f"them by {own}; masses cannot be compared"
+                f"them by {own}; masses cannot be compared: give both runs the same columns"
             )
         strangers = sorted(set(made.groups) - set(self.groups))
         if strangers and len(self.groups) > 1:
             raise ModelError(
                 f"the background has no taxa of group {strangers[0]!r}; its groups are "
-                f"{', '.join(map(repr, self.groups))}"
+                f"{', '.join(map(repr, self.groups))}; call groups as the learned run does"
             )
         place = {taxon: k for k, taxon in enumerate(self.taxa)}
         at = np.array([place.get(taxon, -1) for taxon in made.taxa], dtype=np.intp)

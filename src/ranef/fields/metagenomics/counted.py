@@ -75,7 +75,7 @@ def number(text: str, path: Path, row: int) -> float:
     except ValueError:
         comma = "; a decimal comma has no place in counts" if DECIMAL.fullmatch(plain) else ""
         raise DataError(
-            f"{path.name}, line {row}: {shortened(text)!r} is not a count of reads{comma}"
+            f"{path.name}, line {row}: {shortened(text)} is not a count of reads{comma}"
         ) from None
     if not value >= 0 or value == float("inf"):
         raise DataError(f"{path.name}, line {row}: {text} is not a count of reads")

@@ -8,7 +8,7 @@ change between databases.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ranef.errors import DataError, FileError, suggestion
@@ -114,15 +114,30 @@ def _split(line: str) -> list[str]:
     return [line]
 
 
-def _table(path: Path) -> tuple[list[str], list[list[str]]]:
+class Row(list[str]):
+    """The cells of a row, which knows the line of the file that it ends in."""
+
+    line: int
+
+
+def placed(rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:
+    """Yield rows with their lines."""
+    return ((row.line, row) for row in rows)
+
+
+def _table(path: Path) -> tuple[list[str], list[Row]]:
     """The heading and the rows of a delimited file."""
-    lines = [line for line in lines_of(path) if line.strip()]
-    while len(lines) > 1 and lines[0].startswith("#") and len(_split(lines[0])) < 2:
+    lines = [(k, line) for k, line in enumerate(lines_of(path), start=1) if line.strip()]
+    while len(lines) > 1 and lines[0][1].startswith("#") and len(_split(lines[0][1])) < 2:
         lines = lines[1:]
-    mark = max("\t,;", key=lines[0].count)
-    rows = list(csv.reader(lines, delimiter=mark))
+    mark = max("\t,;", key=lines[0][1].count)
+    reader = csv.reader([line for _, line in lines], delimiter=mark)
+    rows = []
+    for cells in reader:
+        rows.append(Row(cells))
+        rows[-1].line = lines[reader.line_num - 1][0]
     heading = [cell.strip().lstrip("\ufeff") for cell in rows[0]]
-    for k, row in enumerate(rows[1:], start=2):
+    for k, row in placed(rows[1:]):
         if len(row) != len(heading):
             raise FileError(
                 f"{path.name}, line {k}: {len(row)} cells under a heading of {len(heading)}"
@@ -180,14 +195,19 @@ def _tree(
 
 def _krakenuniq(path: Path, rank: str, value: str) -> Counted:
     sample = sample_of(path)
-    text = [line for line in lines_of(path) if line.strip() and not line.startswith("#")]
-    heading = [cell.strip().lower() for cell in text[0].split("\t")]
+    text = [
+        (k, line) for k, line in enumerate(lines_of(path), start=1)
+        if line.strip() and not line.startswith("#")
+    ]  # fmt: skip
+    heading = [cell.strip().lower() for cell in text[0][1].split("\t")]
     at = {name: heading.index(name) for name in ("reads", "taxreads", "taxid", "rank", "taxname")}
     rows = []
-    for k, line in enumerate(text[1:], start=2):
+    for k, line in text[1:]:
         cells = line.split("\t")
         if len(cells) < len(heading):
-            raise FileError(f"{path.name}, line {k}: {len(cells)} cells, not {len(heading)}")
+            raise FileError(
+                f"{path.name}, line {k}: {len(cells)} cells under a heading of {len(heading)}"
+            )
         name = cells[at["taxname"]]
         letter = WORDS_OF_RANKS.get(cells[at["rank"]].strip(), cells[at["rank"]].strip())
         rows.append((
@@ -207,7 +227,7 @@ def _bracken(path: Path, rank: str, value: str) -> Counted:
             raise FileError(f"{path.name} has no column new_est_reads, which Bracken writes")
         columns = {sample_of(path): at["new_est_reads"]}
     lines = []
-    for k, row in enumerate(rows, start=2):
+    for k, row in placed(rows):
         if row[at["taxonomy_lvl"]].strip() not in (rank, ""):
             continue
         for sample, column in columns.items():
@@ -265,7 +285,7 @@ def _czid(path: Path, rank: str, value: str) -> Counted:
     if level is None:
         raise DataError(f"CZ ID's reports have species (S) and genera (G), not rank {rank!r}")
     lines = []
-    for k, row in enumerate(rows, start=2):
+    for k, row in placed(rows):
         text = row[column_at] if (column_at := at[column]) < len(row) else ""
         if row[at["tax_level"]].strip() != level or not text.strip() or text.strip() == "-":
             continue
@@ -289,7 +309,7 @@ def _taxpasta(path: Path, rank: str, value: str) -> Counted:
     columns = {name: k for name, k in at.items() if name not in described}
     lines, totals = [], dict[str, float]()
     words = {"S": "species", "G": "genus", "F": "family", "D": "superkingdom"}
-    for k, row in enumerate(rows, start=2):
+    for k, row in placed(rows):
         taxid = row[at["taxonomy_id"]].strip()
         own = row[at["rank"]].strip() if "rank" in at else ""
         if "count" in at:
@@ -327,27 +347,27 @@ def _plain(path: Path, rank: str, value: str) -> Counted:
     called = worded[0] if worded else 0
     counted = [c for c in range(1, len(heading)) if c not in worded]
     lines = []
-    for k, row in enumerate(rows, start=2):
+    for k, row in placed(rows):
         for c in counted:
             reads = number(row[c].strip() or "0", path, k)
             lines.append(Line(heading[c], row[0].strip(), row[called].strip(), "", reads))
     return Counted(lines, {}, ("wide",))
 
 
-def _in_words(rows: list[list[str]], column: int) -> bool:
+def _in_words(rows: Sequence[Row], column: int) -> bool:
     """Whether a column has words and no number, as lineages have beside the counts."""
     cells = [cell for row in rows if (cell := row[column].strip())]
     return bool(cells) and not any(cell[0].isdigit() or cell[0] in "+-." for cell in cells)
 
 
 def _long(
-    path: Path, low: list[str], rows: list[list[str]], at: dict[str, int], rank: str
+    path: Path, low: list[str], rows: Sequence[Row], at: dict[str, int], rank: str
 ) -> Counted:
     name = low.index("name") if "name" in low else at["taxon"]
     own = low.index("rank") if "rank" in low else None
     whole = low.index("total_reads") if "total_reads" in low else None
     lines, totals = [], dict[str, float]()
-    for k, row in enumerate(rows, start=2):
+    for k, row in placed(rows):
         if own is not None and row[own].strip() not in ("", rank):
             continue
         sample = row[at["sample"]].strip()

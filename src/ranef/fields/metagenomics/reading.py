@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.elsewhere import explained
-from ranef.errors import DataError, FileError, UnknownColumnError
+from ranef.errors import DataError, FileError, UnknownColumnError, row_text
 from ranef.fields.metagenomics.counted import Counted
 from ranef.fields.metagenomics.formats import read_one
 from ranef.tables import Table, make_table
@@ -209,7 +209,7 @@ def _texts(table: Table, name: str) -> list[str]:
     out = []
     for k, value in enumerate(table.values(name).tolist()):
         if value is None or value != value:
-            raise DataError(f"{name} is missing in row {k + 1} of the counts")
+            raise DataError(f"{name} is missing in {row_text(k)} of the counts; fill it in")
         whole = isinstance(value, float) and value.is_integer()
         out.append(str(int(value)) if whole else str(value).strip())
     return out
@@ -266,8 +266,8 @@ def _reads(table: Table, name: str) -> Floats:
     ):  # fmt: skip
         if bad.any():
             raise DataError(
-                f"{name!r} is {words} in {int(bad.sum()):,} rows of the counts, first in row "
-                f"{int(np.argmax(bad)) + 1}; reads are whole numbers from 0 on"
+                f"{name!r} is {words} in {int(bad.sum()):,} rows of the counts, first in "
+                f"{row_text(int(np.argmax(bad)))}; reads are whole numbers from 0 on"
             )
     return values
 
@@ -339,7 +339,10 @@ def _of_anndata(data: Any) -> Counts:
     X = data.X
     matrix = np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
     if not np.isfinite(matrix).all() or (matrix < 0).any():
-        raise DataError("X of the AnnData object holds values that are no counts of reads")
+        raise DataError(
+            "X of the AnnData object holds values that are no counts of reads: missing, infinite "
+            "or below zero; give the raw counts"
+        )
     taxa = tuple(str(name) for name in data.var_names)
     samples = tuple(str(name) for name in data.obs_names)
     _once(samples, taxa)

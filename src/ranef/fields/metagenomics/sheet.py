@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,13 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import arguments
-from ranef.errors import (
-    DataError,
-    FileError,
-    UnknownColumnError,
-    shortened,
-    suggestion,
-)
+from ranef.errors import DataError, FileError, UnknownColumnError, row_text, shortened, suggestion
 from ranef.fields.metagenomics.arrays import CONTROL, PATIENT, POSITIVE, UNUSED
 from ranef.tables import Table
 from ranef.tables.looks import unit_of
@@ -91,7 +85,7 @@ def read_sheet(
     A column that is absent is not used; one whose name is nearly that of a known one is asked
     about.
     """
-    columns, library = _columns(given)
+    columns, library, place = _columns(given)
     names = {"is_control": controls, "batch": batch, "run": run}
     for role, name in names.items():
         if not isinstance(name, str):
@@ -106,7 +100,7 @@ def read_sheet(
     column = {name: columns[names.get(name, name)] for name in COLUMNS
               if names.get(name, name) in columns}  # fmt: skip
     samples = tuple(_label(v) for v in column["sample"])
-    _check_samples(samples)
+    _check_samples(samples, place)
     roles, kind = _roles(samples, column)
     numbers, censored = _numbers(samples, column)
     labels: dict[str, tuple[str, ...]] = {
@@ -119,7 +113,7 @@ def read_sheet(
     return Sheet(samples, roles, kind, labels, numbers, censored, columns, (), library)
 
 
-def _columns(given: Any) -> tuple[dict[str, tuple[Any, ...]], str]:
+def _columns(given: Any) -> tuple[dict[str, tuple[Any, ...]], str, Callable[[int], str]]:
     if isinstance(given, str | PathLike):
         from ranef.fields.metagenomics.formats import _table
 
@@ -132,14 +126,15 @@ def _columns(given: Any) -> tuple[dict[str, tuple[Any, ...]], str]:
         heading, rows = _table(path)
         if not rows:
             raise DataError(f"the sheet {given} has no rows")
-        return dict(zip(heading, zip(*rows, strict=True), strict=True)), "pandas"
+        columns = dict(zip(heading, zip(*rows, strict=True), strict=True))
+        return columns, "pandas", lambda k: f"line {rows[k].line}"
     if given is None:
         raise DataError("samples= needs a sheet with a column 'sample', a table or a path")
     table = given if isinstance(given, Table) else Table.of(given)
     columns = {str(name): _native(table, name) for name in table.columns}
     if not columns or not next(iter(columns.values())):
         raise DataError("the sheet has no rows")
-    return columns, table.library
+    return columns, table.library, row_text
 
 
 def _is_workbook(path: Path) -> bool:
@@ -195,9 +190,9 @@ def _label(value: Any) -> str:
     return str(value).strip()
 
 
-def _check_samples(samples: tuple[str, ...]) -> None:
+def _check_samples(samples: tuple[str, ...], place: Callable[[int], str]) -> None:
     if "" in samples:
-        raise DataError(f"row {samples.index('') + 1} of the sheet has no sample")
+        raise DataError(f"{place(samples.index(''))} of the sheet has no sample; name its library")
     seen: set[str] = set()
     for name in samples:
         if name in seen:

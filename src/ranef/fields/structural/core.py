@@ -137,7 +137,10 @@ class StructuralFit(InformationCriteria, Fit):
         return Knowledge.normal(self.estimate.covariance)
 
     def values(self, rows: Rows, what: Estimand) -> Values:
-        raise ModelError("a structural equation model has no linear predictor of one response")
+        raise ModelError(
+            "a structural equation model has no linear predictor of one response; predict() gives "
+            "expectations, scores() latent variables"
+        )
 
     def fitted(self, kind: str = "typical") -> Any:
         """Return the expected outcomes given the covariates, one column a variable."""

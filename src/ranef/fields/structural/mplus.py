@@ -169,7 +169,10 @@ def _pairs(tokens: Sequence[str], at: int, op: str, text: str) -> list[str]:
     """The first variable with the first, the second with the second ..."""
     left, right = _list(tokens[:at], text), _list(tokens[at + 1 :], text)
     if len(left) != len(right):
-        raise FormulaError(f"as many variables stand on both sides: {shortened(text)}")
+        raise FormulaError(
+            f"PON and PWITH pair variables, and {len(left)} stand on the left and {len(right)} on "
+            f"the right of {shortened(text)}: give as many on both sides"
+        )
     return [f"{a} {op} {_term(b)}" for (a, _), b in zip(left, right, strict=True)]
 
 

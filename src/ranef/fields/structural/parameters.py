@@ -324,9 +324,6 @@ class _Block:
         here = seen[level]
         slopes = tuple(n for n in syntax.slopes if level > 1 and (level == 2 or n in here))
         self.latent = tuple(dict.fromkeys([*own, *slopes]))
-        for name in own:
-            if name in home:
-                raise ModelError(f"{name!r} is a column of the table and cannot be latent as well")
         self.observed = tuple(n for n in here if n not in self.latent)
         self.higher = {
             n for m in range(level + 1, levels + 1) for n in seen[m] if home.get(n, 9) < m

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import DataError, DataWarning, ModelError, UnknownColumnError, suggestion, warn
+from ranef.errors import (
+    DataError,
+    DataWarning,
+    ModelError,
+    UnknownColumnError,
+    row_text,
+    suggestion,
+    warn,
+)
 from ranef.fields.structural.messages import GroupData, LevelData
 from ranef.fields.structural.parameters import ParameterTable
 from ranef.fields.structural.problem import Coordinates
@@ -104,7 +112,9 @@ def read_values(syntax: Syntax, table: Table, clusters: Sequence[str], group: st
         infinite = np.isinf(values)
         if infinite.any():
             row = int(np.flatnonzero(infinite)[0])
-            raise DataError(f"column {name!r} is infinite in row {row}; make it a missing value")
+            raise DataError(
+                f"column {name!r} is infinite in {row_text(row)}; make it a missing value"
+            )
         if np.nanmax(np.abs(values), initial=0.0) > LARGEST:
             raise DataError(
                 f"column {name!r} has values beyond {LARGEST:.0e}, whose squares are no numbers "
@@ -237,7 +247,8 @@ def kept_rows(values: Values, table: ParameterTable, home: Mapping[str, int], mi
             if missing == "raise":
                 row = int(np.flatnonzero(absent)[0])
                 raise DataError(
-                    f"column {name!r} is missing in row {row}; 'listwise' leaves such rows out"
+                    f"column {name!r} is missing in {row_text(row)}; 'listwise' leaves such rows "
+                    "out"
                 )
             counts[name] = int(absent.sum())
             kept &= ~absent
@@ -249,8 +260,8 @@ def kept_rows(values: Values, table: ParameterTable, home: Mapping[str, int], mi
         if missing == "raise":
             row = int(np.flatnonzero(gap)[0])
             raise DataError(
-                f"column {name!r} is missing in row {row}; missing='fiml' uses incomplete rows, "
-                "'listwise' leaves them out"
+                f"column {name!r} is missing in {row_text(row)}; missing='fiml' uses incomplete "
+                "rows, 'listwise' leaves them out"
             )
         if missing == "listwise" or name in held:
             counts[name] = int((gap & kept).sum())

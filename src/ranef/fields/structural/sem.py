@@ -233,6 +233,11 @@ def read_request(
     quadrature: Any = 15,
 ) -> Request:  # fmt: skip
     """Check the arguments of a fit."""
+    if isinstance(model, PathLike):
+        raise ModelError(
+            f"the model is text, and {str(model)!r} is the path of a file: read it first, as in "
+            f"open({str(model)!r}).read()"
+        )
     if not isinstance(model, str):
         from ranef.errors import FormulaError
 
@@ -240,8 +245,6 @@ def read_request(
             "the model must be text such as 'f =~ y1 + y2 + y3', not "
             f"{type(model).__name__}; the order is model, then data"
         )
-    if isinstance(model, PathLike):
-        raise ModelError("the model is text; read a file first")
     if is_mplus(model):
         model = read_mplus(model)
     equal = tuple(name.replace(".", "_") for name in _names("group_equal", group_equal))

@@ -154,10 +154,6 @@ def read_syntax(text: str) -> Syntax:
     ...
     ranef.errors.FormulaError: line 1 of the model: no modifier 'efa()'; modifiers are a number, ...
     """
-    if not isinstance(text, str):
-        raise FormulaError(
-            f"the model must be text such as 'f =~ y1 + y2 + y3', not {type(text).__name__}"
-        )
     if len(text) > LONGEST:
         raise FormulaError("the model's text is longer than a million characters")
     reading = _Reading()
@@ -367,6 +363,8 @@ def _modifiers(term: list[Token], where: str) -> tuple[Modifiers, Token]:
             part.append(token)
     if len(part) != 1:
         said = " ".join(t.text for t in part)
+        if depth:
+            raise FormulaError(f"{where}: a bracket is not closed in {shortened(said)}")
         if any(t.kind == "operator" and t.text == ":" for t in part):
             raise FormulaError(
                 f"{where}: {said!r} is a product of variables; add it to the table as a column "
@@ -431,14 +429,7 @@ def _numbers(values: Sequence[float | str], what: str, where: str) -> tuple[floa
 
 def _arguments(tokens: list[Token], where: str) -> list[float | str]:
     """Read what stands in a modifier's brackets; ``c(1, 2)`` within them is as the list itself."""
-    inside, depth = [], 0
-    for token in tokens[1:]:
-        mark = token.text if token.kind == "operator" else ""
-        depth += (mark == "(") - (mark == ")")
-        inside.append(token)
-    if depth != 0 or inside[-1].text != ")":
-        raise FormulaError(f"{where}: the bracket of {tokens[0].text}() is not closed")
-    inside = inside[1:-1]
+    inside = tokens[2:-1]
     if len(inside) > 2 and inside[0].text == "c" and inside[1].text == "(":
         return _arguments(inside, where)
     parts: list[list[Token]] = [[]]

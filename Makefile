@@ -66,7 +66,7 @@ demo: $(STAMPS)/package
 	@$(RUN)/python examples/demo.py demo
 
 # The messages that no test provokes may become fewer, never more: lower MESSAGES where they do.
-MESSAGES := 247
+MESSAGES := 8
 
 test: lint
 	@rm -rf build/messages

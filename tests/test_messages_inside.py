@@ -163,6 +163,7 @@ WRONG = {
     ),
     "expected information of large units": (
         lambda w, m: (m.setattr(expected, "MOST_VALUES", 1),
+                      m.setattr(expected, "is_plain", lambda group: False),
                       information(two_levels(w).estimate)),
         "values of one unit; it takes 1 at most. Use 'observed'",
     ),

@@ -192,7 +192,7 @@ WRONG = {
     "a mean that does not rest": (
         lambda w, m: (m.setattr(linear, "MOST_TURNS", 0), linear._of_fitted_mean(
             Fake(residual=1, offset=None, X=np.ones((3, 1)), y=np.arange(3.0)),
-            True, None, None, None)),
+            *[None] * (linear._of_fitted_mean.__code__.co_argcount - 1))),
         "did not come to rest together; use a column of the table, such as power(x)",
     ),
     "coefficients of one cluster": (

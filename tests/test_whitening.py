@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import whitening_twin as twin
 
+import ranef
 from ranef import _core
 from ranef.solve.resources import use_lapack
+from ranef.solve.structured.problem import structured_problem
 
 use_lapack()
 
@@ -238,3 +240,60 @@ def test_arguments_that_do_not_fit_together_are_refused():
     chain = _core.Markov(*np.full((3, 1), 0.5), np.zeros((g, n + 3), np.int32), 1)
     with pytest.raises(ValueError, match="not those of these steps"):
         chain.products(core)
+
+
+def diary(persons=14, prompts=9, seed=6):
+    """Persons with prompts at hours of their own, some missing."""
+    rng = np.random.default_rng(seed)
+    n = persons * prompts
+    data = {
+        "person": np.repeat(np.arange(persons), prompts), "x": rng.normal(size=n),
+        "prompt": np.tile(np.arange(prompts), persons),
+        "hours": np.cumsum(rng.uniform(0.5, 3.0, (persons, prompts)), axis=1).ravel(),
+        "y": rng.normal(size=n) + np.repeat(rng.normal(size=persons), prompts),
+        "one": np.zeros(n, int), "east": rng.uniform(0, 9, n), "north": rng.uniform(0, 9, n),
+    }  # fmt: skip
+    kept = rng.uniform(size=n) > 0.1
+    return {name: values[kept] for name, values in data.items()}
+
+
+@pytest.mark.parametrize(
+    ("formula", "residual"),
+    [
+        ("y ~ x", "exp(east + north, nugget=True)"),
+        ("y ~ x", "exp(hours | person, nugget=True)"),
+        ("y ~ x + (1 | person)", "exp(hours | person, nugget=True)"),
+        ("y ~ x + (x | person)", "ou(hours | person)"),
+        ("y ~ x + (1 | person)", "hetar1(prompt | person)"),
+        ("y ~ x", "ar1(prompt | person)"),
+        ("y ~ x", "arma(prompt | person, p=1, q=1)"),
+    ],
+)
+def test_derivatives_of_the_criterion_are_its_differences(formula, residual):
+    """Gradient and exact Hessian away from the optimum, by every way that the sums are made."""
+    fit = ranef.lmm(formula, diary(), residual=residual)
+    problem = structured_problem(fit.estimate.specification)
+    theta = fit.estimate.theta * 1.05 + 0.01
+    at, k = problem.point(theta, True, 2), len(theta)
+    first = problem.point(theta, True, 1)
+    np.testing.assert_allclose(first.gradient, at.gradient, rtol=1e-9, atol=1e-9)
+    gradient, hessian = np.zeros(k), np.zeros((k, k))
+    for i in range(k):
+        h = 1e-4 * max(abs(theta[i]), 0.1)
+        points = [problem.point(theta + s * h * np.eye(k)[i], True, 1) for s in (-2, -1, 1, 2)]
+        weights = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * h)
+        gradient[i] = weights @ [one.criterion for one in points]
+        hessian[i] = weights @ np.array([one.gradient for one in points])
+    size = np.abs(hessian).max()
+    np.testing.assert_allclose(at.gradient / size, gradient / size, atol=1e-6)
+    np.testing.assert_allclose(at.hessian / size, hessian / size, atol=1e-6)
+
+
+def test_threads_of_a_fit_do_not_change_it():
+    data = diary(60, 12)
+    one, two = (
+        ranef.lmm("y ~ x + (1 | person)", data, residual="exp(hours | person)", n_jobs=jobs)
+        for jobs in (1, 2)
+    )
+    assert one.loglik == two.loglik
+    np.testing.assert_array_equal(one.estimate.theta, two.estimate.theta)

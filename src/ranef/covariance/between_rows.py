@@ -378,7 +378,8 @@ def _distance(where: Floats) -> Floats:
     at = where[..., None] if where.ndim == 2 else where
     if at.shape[2] == 1:
         return np.abs(at[:, :, None, 0] - at[:, None, :, 0])
-    return np.asarray(np.sqrt(np.sum((at[:, :, None] - at[:, None]) ** 2, axis=3)))
+    squares = [(at[:, :, None, d] - at[:, None, :, d]) ** 2 for d in range(at.shape[2])]
+    return np.asarray(np.sqrt(sum(squares)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -731,15 +732,23 @@ class Nugget(RowCorrelation):
 
     def at(self, rho: Floats, where: Floats, second: bool = False) -> Jet:
         inner, part = self.inner.at(rho[:-1], where, second), float(rho[-1])
-        n = inner.value.shape[-1]
-        others = 1.0 - np.eye(n)
-        shared = inner.value * others
-        first = np.concatenate([(1.0 - part) * inner.first * others, -shared[None]])
-        k = len(inner.first)
-        bent = {pair: (1.0 - part) * d * others for pair, d in inner.second.items()}
+        k, rest = len(inner.first), 1.0 - part
+        value, first = rest * inner.value, np.empty((k + 1, *inner.value.shape))
+        np.multiply(inner.first, rest, out=first[:k])
+        np.negative(inner.value, out=first[k])
+        bent = {pair: rest * d for pair, d in inner.second.items()}
         if second:
-            bent |= {(i, k): -d * others for i, d in enumerate(inner.first)}
-        return Jet(np.eye(n) + (1.0 - part) * shared, first, bent)
+            bent |= {(i, k): -d for i, d in enumerate(inner.first)}
+        _set_diagonals(value, 1.0)
+        for one in (first, *bent.values()):
+            _set_diagonals(one, 0.0)
+        return Jet(value, first, bent)
+
+
+def _set_diagonals(matrices: Floats, value: float) -> None:
+    """Let the diagonals of matrices (..., n, n) be this."""
+    each = np.arange(matrices.shape[-1])
+    matrices[..., each, each] = value
 
 
 HETEROGENEOUS = frozenset({"cs", "hetar1", "toep", "ante"})

@@ -15,6 +15,7 @@ from ranef import _core
 from ranef.errors import ModelError
 
 __all__ = [
+    "LARGE_ORDER",
     "available_cores",
     "available_memory",
     "hold_blas",

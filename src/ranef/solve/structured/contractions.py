@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from ranef.solve.structured.design import Batch, Chunk
 from ranef.solve.structured.moments import (
     Kept,
+    Whitened,
     batch_steps,
     group_rows,
+    is_summed,
     products,
     whitened,
 )
@@ -68,10 +70,12 @@ def contracted(
         found = whitened(rows, theta, chunk, batch, True, kept=kept)
         if not len(found.jet.own):
             continue
-        pairs, second = found.second
-        full, bent = found.core.contracted(
-            np.ascontiguousarray(_sums(chunk, batch, b, C)), found.counts, pairs, second
-        )
+        pairs = list(found.jet.second)
+        if _is_narrow(found, batch, p + 1):
+            full, bent = _by_columns(found, chunk, batch, b, C)
+        else:
+            S = _sums(chunk, batch, b, C)
+            full, bent = found.core.contracted(S, found.counts, *found.second)
         own = np.ix_(found.jet.own, found.jet.own)
         for into, each in zip((out.traces, out.products, out.projected), full, strict=True):
             into[own] += each
@@ -87,6 +91,28 @@ def contracted(
     return out
 
 
+def _is_narrow(found: Whitened, batch: Batch, w: int) -> bool:
+    """Whether columns of groups take fewer multiplications than matrices (n, n)."""
+    n, k = batch.rows.shape[1], len(found.jet.own)
+    by_columns = 2.0 * k * w * n + float(k * w) ** 2
+    return not is_summed(batch) and by_columns < (4.0 + 2.0 * k) * n * n + 2.0 * k * k * n
+
+
+def _by_columns(
+    found: Whitened, chunk: Chunk, batch: Batch, b: Floats, C: Floats
+) -> tuple[Floats, Floats]:
+    """Traces, products and projections of pairs: (3, k, k), and bent ones (3, pairs)."""
+    second = found.second
+    E, F = (one[0] for one in found.core.second_products(group_rows(chunk, batch), *second))
+    none = np.zeros((0, *found.jet.value.shape))
+    traces, bent_traces = found.core.contracted(none, found.counts, *second)
+    products = np.einsum("a,kalb,b->kl", b, E, b)
+    projected = np.einsum("ab,kalb->kl", C, E[:, :-1, :, :-1])
+    full = [traces[0], products, projected]
+    bent = [bent_traces[0], (F @ b) @ b, np.einsum("ab,pab->p", C, F[:, :-1, :-1])]
+    return np.array(full), np.array(bent)
+
+
 def _sums(chunk: Chunk, batch: Batch, b: Floats, C: Floats) -> Floats:
     """Sums of (U b)(U b)' and X C X' over the groups that share R, (2, m, n, n)."""
     if batch.moments is not None:
@@ -95,7 +121,7 @@ def _sums(chunk: Chunk, batch: Batch, b: Floats, C: Floats) -> Floats:
         wide = np.zeros((w, w))
         wide[:-1, :-1] = C
         both = flat @ np.column_stack([np.outer(b, b).ravel(), wide.ravel()])
-        return np.asarray(both.T.reshape(2, 1, n, n))
+        return np.ascontiguousarray(both.T.reshape(2, 1, n, n))
     U = chunk.U[batch.rows]
     v, X = U @ b, U[:, :, :-1]
     one = v[:, :, None] * v[:, None, :]

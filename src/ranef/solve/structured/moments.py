@@ -45,6 +45,7 @@ __all__ = [
     "batch_steps",
     "cluster_sums",
     "group_rows",
+    "is_summed",
     "products",
     "products_of",
     "second_products",
@@ -204,6 +205,11 @@ def group_rows(chunk: Chunk, batch: Batch) -> _core.GroupRows:
         )
         _groups[batch] = found
     return found
+
+
+def is_summed(batch: Batch) -> bool:
+    """Whether the groups that share R have more to gain by their cross-products (n, n)."""
+    return batch.moments is not None or (batch.shared and len(batch.rows) > batch.rows.shape[1])
 
 
 def threads_for(chunk: Chunk, batch: Batch, each: float) -> int:
@@ -370,7 +376,7 @@ def contracted_products(
             continue
         found = whitened(rows, theta, chunk, batch, False, kept=kept)
         own = found.jet.own
-        if batch.shared:
+        if is_summed(batch):
             if batch.moments is not None:
                 S = (batch.moments @ vectors[0]) @ vectors[0]
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -14,7 +15,7 @@ from ranef.covariance import Structure, lower_entries, structure_of
 from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.solve.assembly import NO_VARIATION, FixedScale, scale_fixed
-from ranef.solve.resources import available_cores
+from ranef.solve.resources import LARGE_ORDER, available_cores, one_blas_thread
 from ranef.solve.structured.contractions import Contracted, contracted, weighted
 from ranef.solve.structured.design import Chunk, chunks_of
 from ranef.solve.structured.moments import (
@@ -184,6 +185,17 @@ class StructuredProblem:
         return None if self.structures else places_of(self.rows, self.chunks)
 
     @cached_property
+    def holds_blas(self) -> bool:
+        """Whether the core's threads work on matrices, for which those of BLAS would only wait."""
+        sizes = [
+            batch.rows.shape[1]
+            for chunk in self.chunks
+            for batch in chunk.batches
+            if not batch.in_order
+        ]
+        return self.places is None and 0 < max(sizes, default=0) <= LARGE_ORDER
+
+    @cached_property
     def n_random(self) -> int:
         return sum(structure.n_parameters for structure in self.structures)
 
@@ -341,8 +353,9 @@ class StructuredProblem:
         theta = np.asarray(theta, dtype=np.float64)
         if not self.is_inside(theta):
             return None
+        held = one_blas_thread() if self.holds_blas else nullcontext()
         try:
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            with held, np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 return self._point(theta, reml, level)
         except OUT_OF_RANGE:
             return None

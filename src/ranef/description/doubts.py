@@ -9,6 +9,7 @@ from ranef.derivatives.quadrature_step import LaplaceError, laplace_error, likel
 from ranef.description.convergence import sentence, undetermined_line, warn_unless_proved
 from ranef.display.numbers import number
 from ranef.errors import ConvergenceWarning, DataWarning, warn
+from ranef.families import family
 from ranef.models.family_words import counts, end_words, predictor_of
 from ranef.models.labels import coefficient_labels
 from ranef.models.records import CONDITIONAL, Estimate, as_generalised
@@ -68,8 +69,9 @@ def separation_concern(estimate: Estimate) -> str | None:
     ]
     one = len(named) == 1
     runs = f"{'a coefficient diverges' if one else 'coefficients diverge'}: {'; '.join(named)}."
-    if not any(labels[k].component in SEPARABLE for k in estimate.runaway):
-        ends = dict.fromkeys(_end(estimate, k) for k in estimate.runaway)
+    series = _is_log_series(estimate)
+    if series or not any(labels[k].component in SEPARABLE for k in estimate.runaway):
+        ends = _ends(estimate)
         return (
             f"{runs} The likelihood is highest at this limit, where {'; '.join(ends)}, or give the "
             "coefficient a prior of its own, see ranef.priors."
@@ -82,6 +84,30 @@ def separation_concern(estimate: Estimate) -> str | None:
         f"priors={{{_offer(estimate)}}}; or leave the column out, or join "
         "categories that hold only one outcome."
     )
+
+
+def _is_log_series(estimate: Estimate) -> bool:
+    """Tell whether a truncated negative binomial runs to its limit, mean and phi together."""
+    if estimate.family.name != "truncated_nbinom2":
+        return False
+    labels = coefficient_labels(estimate)
+    running = [labels[k] for k in estimate.runaway]
+    down = all(estimate.coefficients[k] < 0 for k in estimate.runaway)
+    parts = {label.component for label in running}
+    names = {label.term for label in running}
+    return down and parts == {CONDITIONAL, "dispersion"} and names == {INTERCEPT}
+
+
+def _ends(estimate: Estimate) -> list[str]:
+    """What the family is at the ends to which its dispersions and shapes run."""
+    if _is_log_series(estimate):
+        return [end_words(estimate.family, "phi", -1)]
+    ends = list(dict.fromkeys(_end(estimate, k) for k in estimate.runaway))
+    if len(ends) > 1 and estimate.family.name.endswith("nbinom12"):
+        return [end_words(family("nbinom2"), "phi", 1)]
+    if len(ends) > 1 and estimate.family.name == "ordbeta":
+        return ["without 0 and 1 it is the beta. Use that family"]
+    return ends
 
 
 def _end(estimate: Estimate, coefficient: int) -> str:

@@ -27,6 +27,11 @@ Floats = NDArray[np.float64]
 PHI = (Predictor("dispersion", "log", "phi"),)
 LIMITS = (1e-3, 1e4)
 WIDE = 150.0
+MOST = 1e18
+"""The largest mean that counts are drawn with."""
+LEAST = 1e-300
+FAR = 2e4
+"""Beyond this mean counts are drawn by their moments, where walking would take as many steps."""
 NU_ENDS = (-15.0, 40.0)
 """Of log(1 / nu): beyond them the distribution is that of its limit, as the core takes it."""
 
@@ -36,14 +41,16 @@ def by_inversion(
     n: int,
     log_mass: Callable[[NDArray[np.int64], int], Floats],
     lowest: int,
+    rows: NDArray[np.int64] | None = None,
 ) -> Floats:
     """Draw counts by walking up their distribution functions.
 
-    ``log_mass(rows, y)`` is the log probability of the count y in those rows.
+    ``log_mass(rows, y)`` is the log probability of the count y in those rows; `rows` are
+    those to be drawn, all of the n if left out.
     """
     y = np.full(n, float(lowest))
     left = rng.random(n)
-    rows = np.arange(n)
+    rows = np.arange(n) if rows is None else rows
     count = lowest
     largest = np.full(n, -np.inf)
     while rows.size:
@@ -52,8 +59,31 @@ def by_inversion(
         falling = mass < largest[rows]
         largest[rows] = np.maximum(largest[rows], mass)
         y[rows] = count
-        rows = rows[(left[rows] > 0) & ~(falling & (mass < -40))]
+        rows = rows[(left[rows] > 0) & np.isfinite(mass) & ~(falling & (mass < -40))]
         count += 1
+    return y
+
+
+def by_moments(rng: np.random.Generator, mean: Floats, variance: Floats) -> Floats:
+    """Draw counts far from zero, as the negative binomial or, if narrower, as the normal."""
+    wide = variance > mean * (1 + 1e-9)
+    shape = mean[wide] ** 2 / (variance[wide] - mean[wide])
+    y = np.round(rng.normal(mean, np.sqrt(variance)))
+    y[wide] = _poisson_gamma(rng, shape, mean[wide] / shape)
+    return np.maximum(y, 0.0)
+
+
+def walked(
+    rng: np.random.Generator,
+    mean: Floats,
+    variance: Callable[[NDArray[np.int64]], Floats],
+    log_mass: Callable[[NDArray[np.int64], int], Floats],
+) -> Floats:
+    """Draw counts by inversion, and those whose mean is far from zero by their moments."""
+    far = np.flatnonzero(mean > FAR)
+    y = by_inversion(rng, mean.size, log_mass, 0, np.flatnonzero(~(mean > FAR)))
+    if far.size:
+        y[far] = by_moments(rng, mean[far], variance(far))
     return y
 
 
@@ -64,6 +94,7 @@ class Count(Family):
     link: str = "log"
 
     links: ClassVar[tuple[str, ...]] = ("log", "identity", "sqrt", "inverse")
+    drawn: ClassVar[tuple[float, float]] = (0.0, MOST)
     takes_zero: ClassVar[bool] = True
 
     def _check(self, y: Floats, extra: Floats | None, excused: NDArray[np.bool_]) -> None:
@@ -226,19 +257,22 @@ class Bell(Count):
 
     def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
         # a Poisson number (mean exp(theta) - 1) of zero-truncated Poisson counts of mean theta
-        theta = self._theta(etas)
-        number = rng.poisson(np.expm1(theta))
+        theta, mean = self._theta(etas), self.inverse_link(etas[0])
+        far = mean > FAR
+        number = rng.poisson(np.where(far, 0.0, np.expm1(theta)))
         owner = np.repeat(np.arange(number.size), number)
         each = theta[owner]
         share = rng.random(each.size) * -np.expm1(-each)
         # the first arrival of a Poisson process that has one, and those after it
         first = -np.log1p(-share)
         counts = 1 + rng.poisson(each - first)
-        return np.bincount(owner, counts, minlength=number.size).astype(np.float64)
+        y = np.bincount(owner, counts, minlength=number.size).astype(np.float64)
+        y[far] = by_moments(rng, mean[far], (mean * (1 + theta))[far])
+        return y
 
 
 def _poisson_gamma(rng: np.random.Generator, shape: Floats, scale: Floats) -> Floats:
-    return rng.poisson(rng.gamma(shape, scale)).astype(np.float64)
+    return rng.poisson(np.minimum(rng.gamma(shape, scale), MOST)).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -265,7 +299,8 @@ class GeneralisedPoisson(Count):
 
     def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
         q = np.exp(-0.5 * etas[1])
-        theta = self.inverse_link(etas[0]) * q
+        mean = self.inverse_link(etas[0])
+        theta = mean * q
 
         def log_mass(rows: NDArray[np.int64], y: int) -> Floats:
             from scipy.special import gammaln
@@ -277,7 +312,7 @@ class GeneralisedPoisson(Count):
                 mass = np.log(theta[rows]) + (y - 1) * np.log(rate) - rate - gammaln(y + 1.0)
             return np.where(rate > 0, mass, -np.inf)
 
-        return by_inversion(rng, theta.size, log_mass, 0)
+        return walked(rng, mean, lambda rows: self._variance(etas[:, rows], None), log_mass)
 
     def _moment(self, mean: float, variance: float) -> float:
         return variance / mean
@@ -307,7 +342,7 @@ class ConwayMaxwellPoisson(Count):
         return np.asarray(-(self.inverse_link(etas[0]) ** 2) / derivative)
 
     def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
-        mu, nu = self.inverse_link(etas[0]), np.exp(-np.clip(etas[1], *NU_ENDS))
+        mu, nu = np.maximum(self.inverse_link(etas[0]), LEAST), np.exp(-np.clip(etas[1], *NU_ENDS))
         zeros = np.zeros(mu.size)
         mass = compois_log(mu, etas[1], zeros, 0)[0]
         theta = compois_log(mu, etas[1], zeros + 1, 0)[0] - mass
@@ -317,7 +352,7 @@ class ConwayMaxwellPoisson(Count):
                 mass[rows] += theta[rows] - nu[rows] * np.log(y)
             return np.asarray(mass[rows])
 
-        return by_inversion(rng, mu.size, log_mass, 0)
+        return walked(rng, mu, lambda rows: self._variance(etas[:, rows], None), log_mass)
 
     def _moment(self, mean: float, variance: float) -> float:
         # what the effects explain is in the variance too, and a wide distribution costs much

@@ -103,6 +103,8 @@ class Family(ABC):
         with upper ends; ``"ordered categories"``, with their number; ``"categories"``.
     unitless : tuple of int
         Predictors of dispersions and shapes, on the log scale, that have no unit.
+    drawn : tuple of float
+        Least and largest mean with which responses are drawn.
     """
 
     link: str
@@ -112,6 +114,7 @@ class Family(ABC):
     links: ClassVar[tuple[str, ...]]
     others: ClassVar[tuple[Predictor, ...]] = ()
     unitless: ClassVar[tuple[int, ...]] = ()
+    drawn: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
     takes_zero: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -247,21 +250,35 @@ class Family(ABC):
         zero: bool = False,
     ) -> Floats:
         """Return a draw of the response for each row, (n,)."""
-        etas = self._drawable(columns(etas))
+        etas = self.drawable(columns(etas))
         with np.errstate(over="ignore", divide="ignore"):  # at the ends of a dispersion
             y = self._simulate(rng, etas[:-1] if zero else etas, extra)
         if not zero:
             return y
         return np.where(rng.random(y.shape) < expit(etas[-1]), 0.0, y)
 
-    def _drawable(self, etas: Floats) -> Floats:
-        """Parameters without a unit, within what can be drawn from."""
-        at = list(self.unitless)
-        if not np.any(np.abs(etas[at]) > DRAWABLE):
+    def drawable(self, etas: Floats) -> Floats:
+        """Predictors within what can be drawn from.
+
+        Draws of uncertain coefficients may lie where a mean has no value (below zero with
+        the identity link, beyond infinity with the inverse one): the nearest one counts.
+        """
+        at, (low, high) = list(self.unitless), self._drawn_predictors()
+        wide = np.any(np.abs(etas[at]) > DRAWABLE)
+        if not wide and not np.any((etas[0] < low) | (etas[0] > high)):
             return etas
         out = etas.copy()
         out[at] = np.clip(etas[at], -DRAWABLE, DRAWABLE)
+        out[0] = np.clip(etas[0], low, high)
         return out
+
+    def _drawn_predictors(self) -> tuple[float, float]:
+        """Least and largest predictor of a mean with which responses are drawn."""
+        if not np.isfinite(self.drawn).all():
+            return -np.inf, np.inf
+        with np.errstate(divide="ignore"):
+            low, high = np.sort(self.link_function(np.array(self.drawn)))
+        return (-high, high) if self.link == "sqrt" else (low, high)
 
     @abstractmethod
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats: ...

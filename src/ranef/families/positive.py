@@ -28,6 +28,7 @@ class Positive(Family):
     link: str = "log"
 
     links: ClassVar[tuple[str, ...]] = ("log", "identity", "inverse", "sqrt")
+    drawn: ClassVar[tuple[float, float]] = (1e-150, 1e150)
     takes_zero: ClassVar[bool] = True
 
     def _check(self, y: Floats, extra: Floats | None, excused: NDArray[np.bool_]) -> None:

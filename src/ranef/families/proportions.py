@@ -16,6 +16,10 @@ __all__ = ["Beta", "BetaBinomial", "Binomial", "OrderedBeta"]
 
 Floats = NDArray[np.float64]
 PHI = Predictor("dispersion", "log", "phi")
+DRAWN = (1e-290, 1 - 1e-15)
+"""Least and largest mean of a beta distribution that is drawn from."""
+BEYOND = 32.0
+"""So far from the mean, on the scale of the logit, nothing lies beyond a cut."""
 LINKS = ("logit", "probit", "cloglog", "cauchit", "log", "identity")
 
 
@@ -51,6 +55,7 @@ class Binomial(Family):
     name: ClassVar[str] = "binomial"
     response: ClassVar[str] = "successes"
     links: ClassVar[tuple[str, ...]] = LINKS
+    drawn: ClassVar[tuple[float, float]] = (0.0, 1.0)
     takes_zero: ClassVar[bool] = True
 
     def _mean(self, etas: Floats, extra: ArrayLike | None) -> Floats:
@@ -100,6 +105,7 @@ class BetaBinomial(Binomial):
 
     name: ClassVar[str] = "betabinomial"
     unitless: ClassVar[tuple[int, ...]] = (1,)
+    drawn: ClassVar[tuple[float, float]] = DRAWN
     others: ClassVar[tuple[Predictor, ...]] = (PHI,)
 
     def _variance(self, etas: Floats, extra: ArrayLike | None) -> Floats:
@@ -135,6 +141,7 @@ class Beta(Family):
     name: ClassVar[str] = "beta"
     unitless: ClassVar[tuple[int, ...]] = (1,)
     links: ClassVar[tuple[str, ...]] = LINKS
+    drawn: ClassVar[tuple[float, float]] = DRAWN
     others: ClassVar[tuple[Predictor, ...]] = (PHI,)
     takes_zero: ClassVar[bool] = True
 
@@ -182,6 +189,7 @@ class OrderedBeta(Family):
     name: ClassVar[str] = "ordbeta"
     unitless: ClassVar[tuple[int, ...]] = (1,)
     links: ClassVar[tuple[str, ...]] = ("logit",)
+    drawn: ClassVar[tuple[float, float]] = DRAWN
     others: ClassVar[tuple[Predictor, ...]] = (
         PHI,
         Predictor("shape", "identity", "cut 1"),
@@ -230,13 +238,18 @@ class OrderedBeta(Family):
 
     def _check(self, y: Floats, extra: Floats | None, excused: NDArray[np.bool_]) -> None:
         require(self.name, "numbers from 0 to 1", y, (y >= 0) & (y <= 1))
+        ends = (y == 0) | (y == 1)
+        hint = "; a response of 0 and 1 alone is binomial"
+        require(self.name, "numbers between 0 and 1", y, ~ends | ~ends.all(), hint)
 
     def _start(self, y: Floats, extra: Floats | None) -> Start:
         between = y[(y > 0) & (y < 1)]
         p = float(inside(centre(between) if between.size else 0.5))
         eta = float(logit(p))
         zero, one = (float(inside((np.sum(y == v) + 0.5) / (y.size + 1))) for v in (0, 1))
-        cut1, cut2 = eta + float(logit(zero)), eta - float(logit(one))
+        # without a 0 (a 1) its cut has no end, and the search starts where it is flat
+        cut1 = eta + (float(logit(zero)) if np.any(y == 0) else -BEYOND)
+        cut2 = eta - (float(logit(one)) if np.any(y == 1) else -BEYOND)
         gap = float(np.log(max(cut2 - cut1, 1e-2)))
         phi = _log_phi(p, spread(between)) if between.size > 1 else 0.0
         return Start(np.array([eta, phi, cut1, gap]))

@@ -19,6 +19,10 @@ __all__ = ["Truncated"]
 Floats = NDArray[np.float64]
 
 
+TRIES = 1000
+"""A count above zero comes within so many draws where a zero is no surer than 0.9."""
+
+
 @dataclass(frozen=True)
 class Truncated(Family):
     """A family of counts given that y > 0.
@@ -98,8 +102,9 @@ class Truncated(Family):
         return second - self._mean(etas, extra) ** 2
 
     def _simulate(self, rng: np.random.Generator, etas: Floats, extra: ArrayLike | None) -> Floats:
+        etas = self.base.drawable(etas)
         y = np.zeros(etas.shape[1])
-        rare = self._log_zero(etas) > np.log(0.9)
+        rare = ~(self._log_zero(etas) <= np.log(0.9))  # NaN where a mean is zero
         core = self.core()
 
         def log_mass(rows: NDArray[np.int64], count: int) -> Floats:
@@ -108,9 +113,12 @@ class Truncated(Family):
 
         y[rare] = by_inversion(rng, int(rare.sum()), log_mass, 1)
         rows = np.flatnonzero(~rare)
-        while rows.size:
+        for _ in range(TRIES):
+            if not rows.size:
+                break
             y[rows] = self.base.simulate(rng, etas[:, rows])
             rows = rows[y[rows] == 0]
+        y[rows] = 1.0
         return y
 
     def core(self, zero: bool = False) -> _core.Family:

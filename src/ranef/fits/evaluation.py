@@ -16,7 +16,7 @@ from ranef.design.specification import Specification
 from ranef.fits.estimability import Redundancy, determined
 from ranef.fits.protocol import Estimand, Evaluated
 from ranef.formula.syntax import Name
-from ranef.inference.coefficients.functions import Functions
+from ranef.inference.coefficients.functions import Functions, gaps_of_values
 from ranef.inference.rows.evaluated import Values
 from ranef.models.rows import PartRows, Rows
 from ranef.tables import Table
@@ -62,9 +62,8 @@ def evaluated(fit: Evaluating, table: Table, what: Estimand, held: Held) -> Eval
     gaps.append((np.arange(N)[:, None] == alone).astype(np.float64))
     found = fit.values(Rows(parts), what)
     K = len(found.value) // max(N, 1)
-    functions = Functions(
-        found.value, found.jacobian, found.with_gap(np.tile(np.hstack(gaps), (K, 1)))
-    )
+    own_gaps = found.with_gap(gaps_of_values(np.hstack(gaps), K))
+    functions = Functions(found.value, found.jacobian, own_gaps)
     if not found.linear:
         functions = Functions(found.value, found.jacobian, functions.own_gaps())
     categories = _categories(fit, K)

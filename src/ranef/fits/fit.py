@@ -34,7 +34,12 @@ from ranef.fits.new_rows import read_rows
 from ranef.fits.protocol import Estimand, Evaluated
 from ranef.fits.statsmodels_names import ReaderNames
 from ranef.inference.coefficients.degrees import words_of
-from ranef.inference.coefficients.functions import Functions, Knowledge, carried_back
+from ranef.inference.coefficients.functions import (
+    Functions,
+    Knowledge,
+    carried_back,
+    gaps_of_values,
+)
 from ranef.inference.coefficients.parameter_list import ModelParameter, chosen
 from ranef.inference.coefficients.wald import FTest, Intervals, standard_errors, wald
 from ranef.inference.rows.averaging import Means, row_means
@@ -770,9 +775,8 @@ def _unpickled(cls: type, content: bytes, functions: saving.Functions) -> Any:
 def row_functions_of(found: Values, rows: Rows, parts: Sequence[str]) -> Functions:
     """Values of rows as functions of the parameters, with their gaps."""
     K = len(found.value) // max(rows.n, 1)
-    functions = Functions(
-        found.value, found.jacobian, found.with_gap(np.tile(rows.gaps(parts), (K, 1)))
-    )
+    own_gaps = found.with_gap(gaps_of_values(rows.gaps(parts), K))
+    functions = Functions(found.value, found.jacobian, own_gaps)
     return functions if found.linear else replace(functions, gap=functions.own_gaps())
 
 

@@ -75,8 +75,8 @@ def _masked_record(one: Any, other: Any) -> Any:
 
 def _is_answer(value: Any) -> bool:
     """Tell whether a part of an answer is a small record of numbers itself."""
-    module = type(value).__module__
-    return is_dataclass(value) and module.startswith(ANSWERS) and not hasattr(value, "estimate")
+    module, estimate = type(value).__module__, getattr(value, "estimate", None)
+    return is_dataclass(value) and module.startswith(ANSWERS) and not is_dataclass(estimate)
 
 
 def _alike(one: Floats, other: Floats) -> Bools:

@@ -67,19 +67,40 @@ ENDS = {
     ("compois", "1 / nu", -1): "only the two counts beside the mean are left",
     ("genpois", "phi", -1): "hardly any variance is left",
     ("betabinomial", "phi", 1): "without overdispersion the beta-binomial is the binomial",
+    ("betabinomial", "phi", -1): (
+        "the trials of a row all end alike, so that a row is one binary response"
+    ),
+    ("beta", "phi", -1): "all is at 0 and 1, where the beta has no values",
+    ("ordbeta", "phi", -1): "all is at 0 and 1, where a binary response says as much",
     ("t", "df", 1): "with infinite df the t is the normal",
+    ("t", "df", -1): "the tails are heavier than those of any t",
+    ("skewnormal", "alpha", -1): "the skew normal is the half-normal, with no value above its end",
+    ("skewnormal", "alpha", 1): "the skew normal is the half-normal, with no value below its end",
+    ("truncated_nbinom2", "phi", -1): ("the truncated negative binomial is the logarithmic series"),
     ("tweedie", "p", -1): "with p = 1 the Tweedie is a scaled Poisson",
     ("tweedie", "p", 1): "with p = 2 the Tweedie is the gamma",
-    ("ordbeta", "cut 1", -1): "no response is 0: without 0 and 1 it is the beta",
-    ("ordbeta", "cut 2 - cut 1", 1): "no response is 1: without 0 and 1 it is the beta",
+    ("ordbeta", "cut 1", -1): "no response is 0; the other estimates hold",
+    ("ordbeta", "cut 1", 1): "every response is 0: nothing is left to explain",
+    ("ordbeta", "cut 2 - cut 1", -1): (
+        "no response lies between 0 and 1: without such values it is the binomial"
+    ),
+    ("ordbeta", "cut 2 - cut 1", 1): "no response is 1; the other estimates hold",
 }
 """What a family becomes at an end of a dispersion or shape on the scale of its link."""
 
-PRECISIONS = ("beta", "ordbeta", "betabinomial", "nbinom2")
-"""Families whose phi is a precision: more of it is less variance."""
+PRECISIONS = {
+    "beta": "phi", "ordbeta": "phi", "betabinomial": "phi", "nbinom2": "phi", "nbinom12": "psi",
+}  # fmt: skip
+"""Families and their precisions: more of it is less variance."""
 
 SIMPLER = ("nbinom1", "nbinom2", "nbinom12", "betabinomial", "t", "tweedie", "ordbeta")
 """Families that become others at their ends."""
+
+NO_FAMILY = (
+    ("betabinomial", "phi", -1), ("ordbeta", "phi", -1), ("ordbeta", "cut 1", 1), ("t", "df", -1),
+    ("nbinom2", "phi", -1),
+)  # fmt: skip
+"""Ends of these that are no family of their own."""
 
 
 def end_words(family: Family, label: str, sign: int) -> str:
@@ -92,11 +113,14 @@ def end_words(family: Family, label: str, sign: int) -> str:
     'only the two counts beside the mean are left. Use another family'
     """
     base = _base(family)
-    words = ENDS.get((base, label, sign))
+    words = ENDS.get((family.name, label, sign)) or ENDS.get((base, label, sign))
     if words is not None:
-        which = "that family" if base in SIMPLER else "another family"
+        if words.endswith("hold"):
+            return f"{words}. Leave it so"
+        named = base in SIMPLER and (base, label, sign) not in NO_FAMILY
+        which = "that family" if named else "another family"
         return f"{words}. Use {which}"
-    none = 1 if label == "phi" and base in PRECISIONS else -1
+    none = 1 if PRECISIONS.get(base) == label else -1
     if sign == none:
         return "the model reproduces the response without variance. Look for what makes it do so"
     return "the variance has no limit. Use another family"

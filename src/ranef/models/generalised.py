@@ -376,6 +376,7 @@ class _Builder:
             constraints=constraints,
             level_weights=wishes.sampling,
             scale_predictor=1 if (family.name, family.link) == ("gaussian", "identity") else None,
+            cuts=(2, 3) if family.name == "ordbeta" else (),
         )
         assert len(self.predictors) == design.family.predictors, family.name
         free = constraints.free(self.count)

@@ -22,6 +22,8 @@ __all__ = ["GeneralisedSolution", "fit_generalised"]
 Floats = NDArray[np.float64]
 
 LEAST_INFORMATION = 1e-5
+FAR_CUT = 15.0
+"""Beyond this on the scale of the logit nothing is seen of a cut."""
 FLAT = 10.0
 LARGE_OFFSET = 30.0
 
@@ -136,7 +138,8 @@ def _solution(assembly: GeneralisedAssembly, search: dict[str, Any]) -> Generali
     faces = tuple(face for face in faces if not _all_held(assembly, face.term, entries))
     coefficients = assembly.coefficients(search["coefficients"])
     covariance = _with_priors(search["fixed_covariance"], assembly, coefficients)
-    runaway = tuple(int(assembly.free.first[k]) for k in _runaway(covariance, assembly.scale))
+    loose = [int(assembly.free.first[k]) for k in _runaway(covariance, assembly.scale)]
+    runaway = tuple(sorted({*loose, *_endless_cuts(assembly, coefficients)}))
     optimum = Optimum(
         criterion=float(search["criterion"]) + assembly.shift,
         theta=theta,
@@ -288,6 +291,29 @@ def _runaway(covariance: Floats, scale: Floats) -> tuple[int, ...]:
         own = (scale @ vectors[:, loose]) ** 2 @ values[loose]
         variance = own * (np.linalg.inv(scale) ** 2).sum(axis=0)
     return tuple(int(k) for k in np.flatnonzero(variance > 1 / LEAST_INFORMATION))
+
+
+def _endless_cuts(assembly: GeneralisedAssembly, coefficients: Floats) -> list[int]:
+    """Cuts of an ordered beta response beyond which none lies, where they have run far.
+
+    The first cut is part of the second too, so that the information about the two together
+    does not show that the first has none.
+    """
+    design = assembly.design
+    if not design.cuts:
+        return []
+    first, apart = (design.predictors[a] for a in design.cuts)
+    low = coefficients[first.coefficients]
+    high = low + np.exp(coefficients[apart.coefficients])
+    ends = ((first, 0.0, low < -FAR_CUT), (apart, 1.0, high > FAR_CUT))
+    return [
+        int(cut.coefficients[0])
+        for cut, end, far in ends
+        if cut.coefficients.size == 1
+        and far.all()
+        and not np.any(design.y == end)
+        and cut.coefficients[0] in assembly.free.first
+    ]
 
 
 def _is_diagonal(matrix: Floats) -> bool:

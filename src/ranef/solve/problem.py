@@ -80,6 +80,9 @@ class GeneralisedDesign:
     scale_predictor : int or None
         The predictor that is the logarithm of the residual standard deviation, where the
         response is Gaussian on the scale of its mean.
+    cuts : tuple of int
+        The predictors of the cuts beyond which a response is 0 or 1: the first one, and the
+        logarithm of the distance between the two.
     """
 
     family: _core.Family
@@ -95,6 +98,7 @@ class GeneralisedDesign:
     penalty: Penalty | None = None
     constraints: Constraints = field(default_factory=Constraints)
     scale_predictor: int | None = None
+    cuts: tuple[int, ...] = ()
     level_weights: Floats | None = None
 
     @cached_property

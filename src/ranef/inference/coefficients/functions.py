@@ -23,6 +23,7 @@ __all__ = [
     "Functions",
     "Knowledge",
     "carried_back",
+    "gaps_of_values",
     "redundancy",
     "squared_distance",
     "wald_test",
@@ -90,6 +91,23 @@ class Functions:
         out = np.zeros((len(self.value), len(missing)))
         out[missing, np.arange(len(missing))] = 1.0
         return out
+
+
+def gaps_of_values(gaps: Floats, K: int) -> Floats:
+    """Gaps (K N, K d) of K values a row, from those of N rows (N, d).
+
+    Each of the K rests on coefficients of its own (the log odds of several categories), so
+    that what one of them cannot say is not made up for by another.
+
+    Examples
+    --------
+    >>> gaps_of_values(np.array([[0.0], [1.0]]), 2)
+    array([[0., 0.],
+           [1., 0.],
+           [0., 0.],
+           [0., 1.]])
+    """
+    return np.asarray(np.kron(np.eye(K), gaps))
 
 
 @dataclass(frozen=True, eq=False)

@@ -329,7 +329,8 @@ def _new(
         if trials is not None:
             y = y / trials[own, None]
         low[own], high[own] = np.quantile(y, tails, axis=1, method="inverted_cdf")
-        spread[own] = y.std(axis=1)
+        with np.errstate(over="ignore"):  # a standard deviation may be beyond all numbers
+            spread[own] = y.std(axis=1)
     return low, high, spread
 
 

@@ -329,7 +329,8 @@ def _grid(factor: Factor, active: list[int], sd: Floats) -> _Grid:
     counts, steps = [], []
     for a in active:
         s = float(sd[a].max())
-        step = min(LARGEST_STEP, 2 * np.pi * factor.strip / (s * DIGITS[len(active)]))
+        finest = s * DIGITS[len(active)]  # none varies where only wide rows do
+        step = min(LARGEST_STEP, 2 * np.pi * factor.strip / finest) if s > 0 else LARGEST_STEP
         counts.append(np.ceil((REACH + (s if factor.grows else 0.0)) / step))
         steps.append(step)
     size = float(np.prod([2 * half + 1 for half in counts]))

@@ -12,6 +12,7 @@ from ranef import arguments
 from ranef.fits.determined import where_determined
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Levelled, require
+from ranef.inference.undetermined import masked
 from ranef.questions.levels import reliability as reliability_
 from ranef.questions.levels.level_effects import effects_of
 from ranef.questions.levels.place import Place, level_positions
@@ -178,15 +179,26 @@ def vcov_by_level(fit: MixedFit, group: str | None = None, *, level: Any = None)
     Days               -22.2   5.5
     """
     fit = require(fit, "vcov_by_level()", Levelled)
-    tables = []
-    for place in _places(fit, group):
+    places, tables = list(_places(fit, group)), []
+    other = getattr(fit, "equally_good", None)
+    twins = places if other is None else list(_places(other, group))
+    for place, twin in zip(places, twins, strict=True):
         names, m = place.names, len(place.names)
-        posterior = fit.inference.posterior(place.effects.coefficients(with_fixed=True))
+        rows = None
         if level is not None:
             rows = level_positions(place, [level])[0] * m + np.arange(m)
-            values = posterior.take(rows).covariances(m)[0]
-            return matrix(values, names, names, fit.frame.library)
-        values = posterior.covariances(m)
+        values = _covariances(place, rows)
+        if other is not None:
+            values = np.asarray(masked(values, _covariances(twin, rows)))
+        if level is not None:
+            return matrix(values[0], names, names, fit.frame.library)
         part = {name: [value] * values.size for name, value in place.identity_columns.items()}
         tables.append(part | place.covariance_columns(place.levels, names, values))
     return _stacked(fit, tables)
+
+
+def _covariances(place: Place, rows: NDArray[np.intp] | None) -> Floats:
+    """Covariance matrices of the coefficients of each level, or of those at `rows` alone."""
+    posterior = place.fit.inference.posterior(place.effects.coefficients(with_fixed=True))
+    taken = posterior if rows is None else posterior.take(rows)
+    return taken.covariances(len(place.names))

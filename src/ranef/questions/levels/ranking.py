@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ __all__ = ["Ranking", "rank"]
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[dict[str, Floats]], Floats]
+Question = TypeVar("Question", bound=Callable[..., Any])
 
 SCALES = ("effect", "coefficient", "ratio", "response")
 ORDERS = ("ascending", "descending")
@@ -48,6 +50,24 @@ SCALE_WORDS = {
 }
 
 
+def _only_known(question: Question) -> Question:
+    """Refuse to rank levels whose effects the data do not determine."""
+
+    @wraps(question)
+    def ask(fit: Any, *args: Any, **more: Any) -> Ranking:
+        ranking = cast(Ranking, question(fit, *args, **more))
+        if getattr(fit, "equally_good", None) is not None and np.isnan(ranking.found.sd).any():
+            raise ModelError(
+                f"the data do not determine the effects of {ranking.place.group!r} that are to be "
+                "ranked: equally good estimates put its levels in other orders, or say differently "
+                "how sure an order is; take out the redundant term first"
+            )
+        return ranking
+
+    return cast(Question, ask)
+
+
+@_only_known
 @where_determined
 def rank(
     fit: Any,

@@ -13,7 +13,7 @@ from ranef import arguments
 from ranef.errors import DataError, ModelError
 from ranef.fits.fit import Fit
 from ranef.fits.protocol import Estimand
-from ranef.inference.coefficients.functions import Functions
+from ranef.inference.coefficients.functions import Functions, gaps_of_values
 from ranef.questions.means.answers import MarginalMeans
 from ranef.questions.means.covariance import on_covariance
 from ranef.questions.means.grid import (
@@ -172,7 +172,7 @@ def _slopes(
     if base.linear:
         powers = np.tile(width ** np.arange(1, degree + 1), len(base.counts))
         alone = np.flatnonzero(base.unseen)
-        unseen = np.tile(np.eye(grid.size)[:, alone], (len(base.counts) // grid.size, 1))
+        unseen = gaps_of_values(np.eye(grid.size)[:, alone], len(base.counts) // grid.size)
         gap = np.hstack([combined("gap") * powers[:, None], np.repeat(unseen, degree, axis=0)])
     else:
         gap = np.repeat(_on_scale(base).own_gaps(), degree, axis=0)

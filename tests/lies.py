@@ -70,6 +70,15 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "studies": lambda: ranef.meta("y ~ x", table(), variance="v"),
     "nested studies": lambda: ranef.meta("y ~ x + (1 | g/h)", table(), variance="v"),
     "paths": lambda: ranef.sem("factor =~ y + x + c", table()),
+    "paths of groups": lambda: ranef.sem("y ~ x + c", table(), group="f"),
+    "paths of two levels": lambda: ranef.sem(
+        "level: 1\n y ~ x\n level: 2\n y ~~ y", table(), cluster="g"
+    ),
+    "nominal": lambda: ranef.glmm("o ~ (1 | g)", table(), family="cumulative", nominal="~ x"),
+    "changing residuals": lambda: ranef.lmm(
+        "y ~ x + (1 | g)", table(), dispersion="~ x", residual="ar1(t | g)"
+    ),
+    "pooled": lambda: ranef.pool([ranef.lmm("y ~ x + (1 | g)", table())] * 3),
 }
 """Kinds of fit whose parts are not those of a mixed model without more."""
 

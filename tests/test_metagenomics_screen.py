@@ -586,3 +586,62 @@ def test_what_is_expected_at_most_is_not_below_what_is_expected():
     assert (high >= np.floor(mean)).all()
     assert (low <= high).all()
     assert high[1] == nbinom.ppf(0.975, 2.0, 2.0 / 147.0)
+
+
+def _spoilt(path, place, change):
+    """Write a background again, one of its arrays or its head changed, with a hash that fits."""
+    import io
+    import json
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    if place == "head":
+        head = json.loads(held["background.json"])
+        change(head)
+        held["background.json"] = json.dumps(head).encode()
+    else:
+        stream = io.BytesIO()
+        old = np.lib.format.read_array(io.BytesIO(held[f"{place}.npy"]))
+        np.lib.format.write_array(stream, change(old))
+        held[f"{place}.npy"] = stream.getvalue()
+    target = path.with_name("spoilt")
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in held.items():
+            archive.writestr(name, content)
+    return target
+
+
+LIES = [
+    ("nodes", lambda a: a[::-1], "its distributions are none"),
+    ("nodes", lambda a: a * np.nan, "nodes holds what is not finite"),
+    ("root", lambda a: -a, "its distributions are none"),
+    ("root", lambda a: a[:-1], "sizes do not fit together: root is"),
+    ("mass_mean", lambda a: np.repeat(a, 3), "sizes do not fit together: mass_mean is"),
+    ("offsets", lambda a: a[:1], "sizes do not fit together: offsets is"),
+    ("steps", lambda a: a.astype("<i4"), "sizes do not fit together: steps is"),
+    ("classes", lambda a: a.reshape(-1), "sizes do not fit together: classes is"),
+    ("head", lambda h: h["names"].pop(), "its taxa do not fit together"),
+    ("head", lambda h: h.update(numbers=[]), "is damaged"),
+    ("head", lambda h: h["numbers"].update(mean=float("inf")), "a number of it is not finite"),
+]
+
+
+def test_backgrounds_that_lie_are_refused(tmp_path):
+    few = mg.simulate(batches=2, patients=3, controls=1, taxa=20, rng=1)
+    path = mg.train(few.counts, few.samples).save(tmp_path / "b")
+    for place, change, words in LIES:
+        with pytest.raises(FileError, match=words):
+            mg.load(_spoilt(path, place, change))
+
+
+def test_backgrounds_that_unpack_to_much_are_refused(tmp_path, monkeypatch):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "b", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("background.json", bytes(10**7))
+    monkeypatch.setenv("RANEF_MAX_GB", "0.02")
+    with pytest.raises(FileError, match="RANEF_MAX_GB"):
+        mg.load(tmp_path / "b")
+    with pytest.raises(FileError, match="no file, but a folder, device or pipe"):
+        mg.load(tmp_path)

@@ -19,7 +19,7 @@ import pytest
 from lies import KINDS, Arrays, Change, Head, changed, packed, stored, unpacked
 
 import ranef
-from ranef.errors import DataError, FileError, ModelError
+from ranef.errors import DataError, FileError, ModelError, RanefError
 from ranef.storage import saving
 
 
@@ -129,6 +129,39 @@ def test_a_lie_is_refused_before_the_core_sees_it(lie: str) -> None:
     words, change = LIES[lie]
     with pytest.raises(FileError, match=words):
         saving.from_bytes(changed("poisson", change))
+
+
+def _thresholds(head: Head, arrays: Arrays) -> None:
+    arrays["coefficients"] = 0 * arrays["coefficients"] + 0.3
+
+
+def _one_category(head: Head, arrays: Arrays) -> None:
+    for name, a in arrays.items():
+        if name.partition(".")[0] == "y":
+            arrays[name] = 0 * a
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(_thresholds, "the thresholds do not rise"), (_one_category, "the response has one category")],
+)
+def test_thresholds_rise_between_categories(change: Change, words: str) -> None:
+    for kind in ("nominal", "cumulative"):
+        with pytest.raises(FileError, match=f"{words}|linear predictor"):
+            saving.from_bytes(changed(kind, change))
+    with pytest.raises(FileError, match=words):
+        saving.from_bytes(changed("nominal", change))
+
+
+def test_columns_that_the_terms_do_not_make_are_told() -> None:
+    where = "values.estimate.model.specification.recipe.kept"
+    head, arrays = unpacked(stored("ordered equations"))
+    at: Any = head
+    for name in where.split(".")[:-1]:
+        at = at[name]
+    at["kept"] = [0, 2]
+    with pytest.raises(RanefError, match="the terms make 2 columns, and one of a higher place"):
+        saving.from_bytes(packed(head, arrays)).anova()
 
 
 @pytest.mark.parametrize("kind", KINDS)

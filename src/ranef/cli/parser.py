@@ -18,6 +18,7 @@ __all__ = ["make_parser"]
 
 DESCRIPTION = "Mixed-effects models: from a formula and a table to a proved optimum."
 
+MOST_LETTERS = 2000
 EPILOG = """\
 first steps (sleepstudy comes with ranef):
 {first_steps}
@@ -110,7 +111,8 @@ class _Command(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         start, _, missing = message.partition("the following arguments are required: ")
         if start or not missing:
-            super().error(message)
+            long = len(message) > MOST_LETTERS
+            super().error(f"{message[: MOST_LETTERS // 2]} ..." if long else message)
         must = [action for action in self._actions if action.required and action.option_strings]
         places = [action for action in self._actions if not action.option_strings]
         words = [_place(action) for action in places]

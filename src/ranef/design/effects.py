@@ -19,6 +19,7 @@ from ranef.design.contrasts import code_levels
 from ranef.design.matrix import INTERCEPT, Layout, Variable, check_memory, lay_out, model_matrix
 from ranef.design.recipe import Recipe
 from ranef.design.values import Numbers
+from ranef.errors import DataError
 from ranef.formula.labels import level_text
 
 __all__ = ["Effect", "Effects", "effects_of"]
@@ -93,6 +94,11 @@ def effects_of(recipe: Recipe, data: Any, rows: NDArray[np.bool_] | None = None)
     for own in terms.terms:
         found.append(_effect([variables[i] for i in own], n_rows))
     every = layout.assigned(variables)
+    if max(recipe.kept, default=-1) >= len(every):
+        raise DataError(
+            f"the terms make {len(every):,} columns, and one of a higher place is kept: the file "
+            "that this comes from is damaged"
+        )
     assigned = every[list(recipe.kept)]
     reference = _reference(recipe, variables, n_rows)
     return Effects(

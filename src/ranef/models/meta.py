@@ -354,7 +354,7 @@ def _heterogeneity(estimate: MetaEstimate) -> Heterogeneity:
     else:
         at = model.data.over(model.data.unit).moments(np.zeros(1))
         q, trace = float(at.q1[0]), float(at.trace1[0])
-    typical = df / trace
+    typical = df / trace if trace > 0 else float("nan")  # studies without weight
     unit = 1.0 if model.covariance is not None else model.data.unit
     tau2 = estimate.tau2 / unit / unit
     h2 = (tau2 + typical) / typical

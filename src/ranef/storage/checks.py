@@ -223,6 +223,7 @@ def check_generalised(estimate: GeneralisedEstimate) -> None:
             raise FileError("a sampling weight is not positive")
     if np.isnan(estimate.predictors).any():
         raise FileError("the linear predictors have missing values")
+    _check_thresholds(estimate)
     places = [part.predictor for part in estimate.components]
     for part in estimate.components:
         spec = part.specification
@@ -239,6 +240,24 @@ def check_generalised(estimate: GeneralisedEstimate) -> None:
             eta = eta + np.sum(z * estimate.modes[place][codes], axis=1)
         if not _close(estimate.predictors[part.predictor], eta):
             raise FileError(f"the linear predictor of {part.name} is not that of its coefficients")
+
+
+def _check_thresholds(estimate: GeneralisedEstimate) -> None:
+    """Thresholds rise in every row, and there are rows on both sides of one."""
+    if estimate.family.response != "ordered categories":
+        return
+    if not np.ptp(estimate.specification.y) > 0:
+        raise FileError("the response has one category")
+    part = next((part for part in estimate.components if part.name == "threshold"), None)
+    if part is None or not len(part.names):
+        return
+    X = np.ones((1, 1)) if part.specification is None else np.asarray(part.specification.X)
+    own = estimate.coefficients[part.coefficients]
+    if len(own) % X.shape[1]:
+        raise FileError("the thresholds are not those of their columns")
+    at = X @ own.reshape(X.shape[1], -1)
+    if not (np.diff(at, axis=1) > 0).all():
+        raise FileError("the thresholds do not rise")
 
 
 def _close(found: NDArray[np.float64], expected: NDArray[np.float64]) -> bool:

@@ -232,6 +232,9 @@ class Part:
         """A part from the bytes of a file."""
         with np.load(io.BytesIO(content), allow_pickle=False) as held:
             count = sum(name.startswith("found") for name in held.files)
+            rows = len(held["n"])
+            if any(held[name].shape[-1:] != (rows,) for name in held.files if name[:4] != "kind"):
+                raise ValueError("the arrays of a part have different lengths")
             return cls(
                 held["n"], held["n_missing"], held["frequency"], held["info"],
                 [held[f"status{k}"].astype(object) for k in range(count)],

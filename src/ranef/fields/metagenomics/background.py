@@ -35,6 +35,7 @@ from ranef.fields.metagenomics.parameters import Parameters, Prior
 from ranef.fields.metagenomics.results import Screen
 from ranef.fields.metagenomics.screening import concluded, learned, prepared, prior_of
 from ranef.solve.resources import available_cores
+from ranef.solve.room import check_regular, check_room
 
 __all__ = ["Background", "Drift", "load", "train"]
 
@@ -46,7 +47,7 @@ LIMIT = 3.0
 TINY = 1e-300
 SMALLEST_CLASS = 1e-3
 NO_BURSTS = 1e-9
-OTHER_UNIT = 1000.0
+OTHER_UNIT, COPIES = 1000.0, 3
 """Ratio of reads for a unit of mass from which on the units must differ."""
 ARRAYS = ("nodes", "root", "classes", "steps", "mass_mean", "mass_sd", "weights", "offsets")
 
@@ -436,8 +437,11 @@ def run_results(arrays: Arrays, fitted: Fitted, jobs: int) -> Any:
 def load(path: str | PathLike[str]) -> Background:
     """Read a background that `Background.save` wrote; one that was changed is refused."""
     source = arguments.path(path)
+    check_regular(source, repr(str(source)))
     try:
         with zipfile.ZipFile(source) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            check_room(float(COPIES) * size, repr(str(source)))
             head = json.loads(archive.read("background.json"))
             held = {
                 name: np.lib.format.read_array(
@@ -447,7 +451,9 @@ def load(path: str | PathLike[str]) -> Background:
             }
     except FileNotFoundError as error:
         raise FileError(f"there is no file {str(source)!r}") from error
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except FileError:
+        raise
+    except Exception as error:  # whatever a file makes Python do, it is the file's fault
         raise FileError(
             f"{source.name} is not a background that ranef saved; give the file of its save()"
         ) from error
@@ -462,11 +468,32 @@ def load(path: str | PathLike[str]) -> Background:
         )
     try:
         made = _background(head, held)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileError(f"{source.name} is damaged: {error}; take another copy of it") from error
     if made.hash != head.get("hash"):
         raise FileError(f"{source.name} was changed after it was saved: its hash does not fit")
     return made
+
+
+def _check_sizes(head: dict[str, Any], held: dict[str, Floats]) -> None:
+    """Refuse arrays that do not belong to each other, or that hold what is no probability."""
+    count, size = len(head["taxa"]), len(head["groups"])
+    wanted = {
+        "nodes": (len(held["nodes"]),), "root": (count, len(held["nodes"])), "classes": (count, 3),
+        "steps": (len(held["steps"]),), "mass_mean": (size,), "mass_sd": (size,), "weights": (3,),
+        "offsets": (len(head["kinds"]) + 1,),
+    }  # fmt: skip
+    if len(head["names"]) != count or len(set(head["taxa"])) != count or not count:
+        raise ValueError("its taxa do not fit together")
+    for name, shape in wanted.items():
+        if held[name].dtype.kind != "f" or held[name].shape != shape:
+            raise ValueError(f"sizes do not fit together: {name} is {held[name].shape}")
+        if not np.isfinite(held[name]).all():
+            raise ValueError(f"{name} holds what is not finite")
+    rising = len(held["nodes"]) > 1 and bool((np.diff(held["nodes"]) > 0).all())
+    chances = all(float(held[name].min(initial=0.0)) >= 0 for name in ("root", "classes"))
+    if not rising or not chances:
+        raise ValueError("its distributions are none")
 
 
 def _background(head: dict[str, Any], held: dict[str, Floats]) -> Background:
@@ -475,9 +502,9 @@ def _background(head: dict[str, Any], held: dict[str, Floats]) -> Background:
         **numbers, steps=held["steps"], mass_mean=held["mass_mean"], mass_sd=held["mass_sd"],
         classes=held["weights"], hop=np.array([float(head["hop"])]), offsets=held["offsets"],
     )  # fmt: skip
-    shape = (len(head["taxa"]), len(held["nodes"]))
-    if held["root"].shape != shape or held["classes"].shape != (shape[0], 3):
-        raise ValueError("sizes do not fit together")
+    _check_sizes(head, held)
+    if not all(np.isfinite(value) for value in numbers.values()):
+        raise ValueError("a number of it is not finite")
     return Background(
         tuple(head["taxa"]), tuple(head["names"]), held["nodes"], held["root"], held["classes"],
         psi, tuple(head["groups"]), float(head["unit"]), str(head["source"]),

@@ -1294,3 +1294,16 @@ def test_means_their_contrasts_and_words_make_each_matrix_once(monkeypatch):
     )
     str(ranef.emmeans(fit("crossed"), "pairwise ~ treatment | sex"))
     assert len(calls) == 1
+
+
+def test_both_sides_of_a_comparison_stand_beside_it() -> None:
+    data = ranef.data.load("ergoStool")
+    names = {f"T{k}": f"a chair with an adjustable seat, model {k}" for k in range(1, 5)}
+    fit = ranef.lmm("effort ~ Type + (1 | Subject)", data.assign(Type=data["Type"].map(names)))
+    shown = [t.get_text() for t in fit.contrasts("Type").plot().get_yticklabels()]
+    assert len(set(shown)) == 6
+    for text, (one, other) in zip(
+        shown, [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)], strict=True
+    ):
+        left, right = text.split(" - ")
+        assert (left[-1], right[-1]) == (str(one), str(other))

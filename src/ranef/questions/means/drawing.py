@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -145,6 +146,21 @@ def _same_reach(axes: list[Axes]) -> None:
         place.set_xlim(ends[:, 0].min(), ends[:, 1].max())
 
 
+def _row_names(names: Sequence[str]) -> list[str]:
+    """Cut the names of means, and of comparisons each side by itself.
+
+    Examples
+    --------
+    >>> _row_names(["a very long name of a treatment - another long name", "b - a"])
+    ['a very long name of… - another long name', 'b - a']
+    """
+    sides = [re.split(r" ([-/\u2212]) ", str(name)) for name in names]
+    if max(map(len, names), default=0) <= 32 or any(len(side) != 3 for side in sides):
+        return told_apart(names, 32)
+    left, right = told_apart([s[0] for s in sides], 20), told_apart([s[2] for s in sides], 20)
+    return [f"{a} {side[1]} {b}" for a, side, b in zip(left, sides, right, strict=True)]
+
+
 def _means(ax: Axes, panel: MeansPanel, intervals: bool) -> None:
     rows = np.arange(len(panel.names), dtype=np.float64)
     if panel.null is not None:
@@ -157,7 +173,7 @@ def _means(ax: Axes, panel: MeansPanel, intervals: bool) -> None:
                 if np.isfinite(end) and end != start:
                     _arrow(ax, row, start, end)
     ax.plot(panel.estimate, rows, "o", color=MARK, markersize=6.5, zorder=4)
-    ax.set_yticks(rows, told_apart(panel.names, 32), color=INK, parse_math=False)
+    ax.set_yticks(rows, _row_names(panel.names), color=INK, parse_math=False)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     arrows = [e for e in (panel.left, panel.right) if e is not None]
     values = np.concatenate([panel.low, panel.high, panel.estimate, *arrows])

@@ -121,13 +121,15 @@ def predictions(
     scene = _Scene.of(fit, x, group, by, category)
     titles = scene.titles()
     axes = panels(titles, ax, figure, single=(6.4, 4.4), height=3.6)
+    notes = []
     for panel, rows, title in zip(axes, scene.panels(), titles, strict=True):
         broken = _panel(panel, scene, rows, kind, conf_level, data)
         label(panel, title=title, x=plain(scene.x), y=scene.outcome)
         finish(panel, grid="both")
-        _say_held(panel, scene, rows, kind, broken, data)
+        notes.append(_held_note(scene, rows, kind, broken, data))
         if scene.ticks is not None:
             panel.set_xticks(range(len(scene.ticks)), told_apart(scene.ticks, 16))
+    _say_held(axes, notes)
     _same_heights(axes)
     axes[0].legend(frameon=False, fontsize=8.5, loc="best", labelcolor=MUTED)
     return one_or_all(axes)
@@ -422,20 +424,31 @@ def _panel(
     return any(bool(np.isnan(line).any()) for line in (value, *(v for _, v in lines)))
 
 
-def _say_held(
-    ax: Axes, scene: _Scene, rows: NDArray[np.intp], kind: str, broken: bool, data: bool
-) -> None:
-    """Below the axis: at which values of the other columns the line with the band stands."""
+def _held_note(scene: _Scene, rows: NDArray[np.intp], kind: str, broken: bool, data: bool) -> str:
+    """Say at which values of the other columns the line with the band stands."""
     word = "Population" if kind == "population" else "Typical level"
     held = scene.held_words(rows)
     moved = data and scene.responses is not None and scene.responses[1]
     said = [f"{word} at {held}."] * bool(held) + [BROUGHT] * moved + [BROKEN] * broken
-    text = " ".join(said)
-    if text:
-        ax.annotate(
-            textwrap.fill(text, 72), (1, 0), (0, -36), xycoords="axes fraction",
-            textcoords="offset points", ha="right", va="top", fontsize=8, color=MUTED,
-        )  # fmt: skip
+    return " ".join(said)
+
+
+def _say_held(axes: Sequence[Axes], notes: Sequence[str]) -> None:
+    """Write notes below the axes: once below all of them where all say the same."""
+    count = len(axes)
+    if count > 1 and len(set(notes)) == 1:
+        if notes[0]:
+            axes[0].get_figure().supxlabel(  # type: ignore[union-attr]
+                textwrap.fill(notes[0], 130), x=0.99, ha="right", fontsize=8, color=MUTED
+            )
+        return
+    for ax, note in zip(axes, notes, strict=True):
+        if note:
+            ax.annotate(
+                textwrap.fill(note, 72 if count == 1 else 40), (1, 0), (0, -36),
+                xycoords="axes fraction", textcoords="offset points", ha="right", va="top",
+                fontsize=8, color=MUTED,
+            )  # fmt: skip
 
 
 def _grid(scene: _Scene, rows: NDArray[np.intp]) -> Floats:

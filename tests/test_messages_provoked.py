@@ -107,7 +107,7 @@ WRONG = {
     ),
     "a mixed column": (
         lambda: ranef.lmm("y ~ z + (1 | id)", table(z=pd.Series([1, "a"] * 12, dtype=object))),
-        "mixes types",
+        "column 'z' holds numbers and other values, the first 'a' in row 1",
     ),
     "a kernel with two sets of labels": (
         lambda: ranef.lmm(

@@ -209,9 +209,11 @@ def _fixed(part: Part, frame: Frame) -> _Fixed:
             RankWarning,
         )
     if frame.n_rows <= X.shape[1]:
+        one = X.shape[1] == 1
         raise ModelError(
             f"{count_text(frame.n_rows, 'row')} {'is' if frame.n_rows == 1 else 'are'} too few for "
-            f"{X.shape[1]} {part.words}; a fit needs more rows than fixed effects"
+            f"{X.shape[1]} {part.words.replace('effects', 'effect') if one else part.words}; a fit "
+            "needs more rows than fixed effects"
         )
     names = every if not redundant else tuple(every[j] for j in kept)
     return _Fixed(layout, X, kept, names, redundant)

@@ -34,6 +34,7 @@ from ranef.formula.syntax import (
     Unary,
 )
 from ranef.tables import Table
+from ranef.tables.codes import mixed_for_numbers
 from ranef.tables.table import Column
 
 __all__ = ["CONSTANTS", "TableScope", "evaluate", "unknown_column"]
@@ -186,7 +187,7 @@ def _value_of(column: Column) -> Value:
             f"column {name!r} holds {kind}s; in a formula write as.numeric({name}) for "
             f"{unit}{since}, or factor({name}) for categories"
         )
-    raise DataError(f"column {name!r} mixes types; convert it to numbers or to text")
+    raise DataError(mixed_for_numbers(name, column.values()))
 
 
 def _unary(node: Unary, scope: Scope) -> Value:

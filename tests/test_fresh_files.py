@@ -233,6 +233,15 @@ def test_incomplete_subjects_are_left_out_and_said(run: Run, study: Path, tmp_pa
     assert "Contrast age" in (tmp_path / "c.md").read_text("utf-8")
 
 
+def test_a_template_that_fits_nothing_is_shown(run: Run, study: Path) -> None:
+    words = list(group(study, "--missing", "drop"))
+    words[6] = f"{study}/{{subject}}_beta.nii.gz"
+    code, _, told = run(*words)
+    assert code == 2
+    assert "no subject of" in told
+    assert "sub-0_beta.nii.gz'" in told
+
+
 def test_values_that_lack_are_named_by_subject(run: Run, study: Path, tmp_path: Path) -> None:
     table = pd.read_csv(study / "participants.tsv", sep="\t", keep_default_na=False)
     table = table[~table["participant_id"].isin(["sub-2", "sub-5", "sub-9"])]

@@ -191,6 +191,17 @@ def test_a_trial_by_visit_with_dropout():
         ranef.power("y ~ x + (1 | g)", PAIRS, **MODEL, corr={"residual": 0.4}, n=5)
 
 
+@pytest.mark.parametrize("name", ["day:person", "person:day", "person/day", "1 | day:person"])
+def test_nested_groups_are_named_either_way_round(name):
+    """The same study by every name, and a level 1 and a level 2 predictor in it."""
+    design = {"person": 8, "day": 3, "prompt": 3, "x": {"row": "normal"}, "z": {"person": "normal"}}
+    found = ranef.power(
+        "y ~ x + z + (1 | person/day)", design, fixed={"x": 0.4}, sd={"person": 0.5, name: 0.3},
+        sigma=1.0, test="x", n=10, rng=2,
+    )  # fmt: skip
+    assert found.tidy()["power"].tolist() == [0.8]
+
+
 def test_layouts():
     layout = read_layout(
         {"person": 6, "day": 3, "dose": ["low", "high"], "arm": {"person": ["p", "d"]},

@@ -70,3 +70,10 @@ def test_a_process_is_told_from_the_residual_that_is_one():
         process.methods()
     )
     assert "Beside the process" not in str(residual)
+
+
+def test_a_series_that_begins_anew_is_answered_by_its_nesting():
+    table = pd.DataFrame({"id": [1, 1, 1, 1, 2, 2], "beep": [1, 2, 1, 2, 1, 2]})
+    table["y"] = np.arange(6.0) ** 2
+    with pytest.raises(DataError, match=r"begins anew each day, write beep \| id/day"):
+        ranef.lmm("y ~ 1", table, residual="ar1(beep | id)")

@@ -174,3 +174,22 @@ def test_pipeline_with_names_of_columns(sleep: Any) -> None:
     X, y = sleep[["Days", "Subject"]], sleep["Reaction"]
     found = make_pipeline(steps, MixedModel(FORMULA)).fit(X, y).predict(X)
     np.testing.assert_allclose(found, MixedModel(FORMULA).fit(X, y).predict(X), rtol=1e-5)
+
+
+def test_a_response_among_the_columns_is_no_feature(sleep: Any) -> None:
+    polars = pytest.importorskip("polars")
+    expected = MixedModel(FORMULA).fit(sleep[["Days", "Subject"]], sleep["Reaction"])
+    kinds = [sleep, polars.from_pandas(sleep.astype({"Subject": str})), dict(sleep)]
+    for X in kinds:
+        model = MixedModel(FORMULA).fit(X)
+        np.testing.assert_allclose(model.predict(X), expected.predict(sleep[["Days", "Subject"]]))
+    model = MixedModel(FORMULA).fit(sleep)
+    assert list(model.feature_names_in_) == ["Days", "Subject"]
+    new = sleep.drop(columns="Reaction")
+    np.testing.assert_allclose(model.predict(new), model.predict(sleep))
+
+
+def test_attributes_of_other_estimators_are_answered(sleep: Any) -> None:
+    model = MixedModel(FORMULA).fit(sleep)
+    with pytest.raises(AttributeError, match=r"no 'coef_'; after fit\(\) the fit is fit_"):
+        model.coef_  # noqa: B018

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import ranef
-from ranef.errors import DataError, FormulaError, ModelError, UnknownColumnError
+from ranef.errors import (
+    DataError,
+    DataWarning,
+    FormulaError,
+    LevelError,
+    ModelError,
+    UnknownColumnError,
+)
 
 ROWS = pd.DataFrame(
     {
@@ -160,3 +169,51 @@ def test_sequences_that_are_refused():
     plain = ranef.lmm("y ~ v + (1 | id)", table)
     with pytest.raises(ModelError, match="residuals of this model are independent"):
         plain.residual_structures()
+
+
+def visits_as_text():
+    """Visits under two names, the last of the second arm lost."""
+    rng = np.random.default_rng(12)
+    names, rows = ["Wk 4", "Week 12", "Week 24"], []
+    for k in range(40):
+        own = rng.normal()
+        for j, name in enumerate(names):
+            lost = j == 2 and k % 4 == 1
+            score = None if lost else own + rng.normal()
+            rows.append((f"S{k:02d}", ["placebo", "drug"][k % 2], name, score))
+    return pd.DataFrame(rows, columns=["id", "arm", "visit", "score"]), names
+
+
+def test_visits_as_text_are_warned_of_where_numbers_order_them():
+    table, names = visits_as_text()
+    keys = {"subject": "id", "visit": "visit", "arm": "arm"}
+    with pytest.warns(
+        DataWarning, match="stand in alphabetical order, Week 12, Week 24, Wk 4, and"
+    ):
+        ranef.missing_patterns(table, "score", **keys)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = ranef.missing_patterns(table, "score", **keys, visits=names)
+        assert "10 left for good, 0 missed a visit" in found.sentences()[0]
+        plain = table.assign(visit=table["visit"].map({"Wk 4": "V1", "Week 12": "V2"}).fillna("V3"))
+        ranef.missing_patterns(plain, "score", **keys)
+    fit = ranef.lmm("score ~ visit * arm", table, residual="us(visit | id)")
+    with pytest.warns(DataWarning, match="who withdrew depends on it; make it a category"):
+        drawn = ranef.impute(fit, table, arm="arm", reference="placebo", n=2, rng=1)
+    assert len(drawn) == 2
+
+
+def test_marks_among_numbers_are_no_responses():
+    table, names = visits_as_text()
+    table["score"] = table["score"].map("{:.1f}".format).replace("nan", "ND")
+    with pytest.raises(DataError, match=r"score holds numbers and text \(ND\): where the text"):
+        ranef.missing_patterns(table, "score", subject="id", visit="visit", visits=names)
+
+
+def test_a_reference_that_is_no_arm_is_refused_by_every_method():
+    table, names = visits_as_text()
+    table["visit"] = pd.Categorical(table["visit"], names)
+    fit = ranef.lmm("score ~ visit * arm", table, residual="us(visit | id)")
+    for method in ("mar", "j2r"):
+        with pytest.raises(LevelError, match=r"'arm' has no level 'Placebo'; did you mean"):
+            ranef.impute(fit, table, arm="arm", reference="Placebo", method=method, n=2, rng=1)

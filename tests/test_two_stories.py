@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 import ranef
-from ranef.errors import DataError, ModelError, RanefError, UnknownColumnError
+from ranef.errors import DataError, ModelError, UnknownColumnError
 from ranef.questions.stories.picture import stories_text
 
 
@@ -105,7 +105,7 @@ def test_rows_without_a_value_are_left_out():
     [
         ({}, ("moood", "stress", "person"), UnknownColumnError, "did you mean 'mood'"),
         ({}, ("mood", "stress", "stress + person"), ModelError, "one grouping factor"),
-        ({"stress": 1.0}, ("mood", "stress", "person"), RanefError, "vary"),
+        ({"stress": 1.0}, ("mood", "stress", "person"), ModelError, "stress is 1 in every row"),
         (
             {"stress": np.nan},
             ("mood", "stress", "person"),

@@ -146,8 +146,10 @@ def test_what_is_refused(schools):
         ranef.within_between(fit, schools)
     with pytest.raises(ModelError, match="needs the table"):
         ranef.within_between("mAch ~ ses + (1 | school)")
-    with pytest.raises(ModelError, match="say with by= in which"):
+    with pytest.raises(ModelError, match=r"say with by= in which .* crossed, by='school \+ sx'"):
         ranef.within_between("mAch ~ ses + (1 | school) + (1 | sx)", schools)
+    with pytest.raises(ModelError, match="or nested, by='school/sx'"):
+        ranef.within_between("mAch ~ ses + (1 | school/sx)", schools)
     with pytest.raises(ModelError, match="no predictor 'sex'"):
         ranef.within_between("mAch ~ ses + (1 | school)", schools, terms="sex")
     with pytest.raises(ModelError, match="no coefficient 'Dayz'; did you mean 'Days'"):

@@ -5,7 +5,7 @@ Needs scikit-learn: ``pip install 'ranef[sklearn]'``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -182,7 +182,11 @@ class MixedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Return the columns by name, and the response where it is apart."""
         if isinstance(X, Mapping) or hasattr(X, "columns") or hasattr(X, "column_names"):
             table = Table.of(X)
-            validate_data(self, X, reset=reset, skip_check_array=True)
+            own = self._taken(table, y) if reset else self.__dict__.get("taken_response_")
+            if reset:
+                self.taken_response_ = own
+            features = X if own not in table.columns else _without(X, own)
+            validate_data(self, features, reset=reset, skip_check_array=True)
             columns = {name: table.values(name) for name in table.columns}
             if y is not None:
                 y = column_or_1d(y, warn=True)
@@ -210,7 +214,19 @@ class MixedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             values = validate_data(self, X, reset=False, dtype="numeric")
         return {f"x{i}": column for i, column in enumerate(np.asarray(values).T)}, y
 
-    def _response(self, columns: dict[str, Any]) -> str:
+    def __getattr__(self, name: str) -> Any:
+        hint = "; after fit() the fit is fit_, its coefficients fit_.coef"
+        known = name.endswith("_") and not name.startswith("_")
+        raise AttributeError(f"MixedModel has no {name!r}{hint if known else ''}")
+
+    def _taken(self, table: Table, y: Any) -> str | None:
+        """The column of X that is the response where none is given: it is no feature."""
+        if y is not None:
+            return None
+        response = self._response(table.columns)
+        return response if response in table.columns else None
+
+    def _response(self, columns: Iterable[str]) -> str:
         """The name on the left of the formula."""
         formula = arguments.formula(self.formula)
         node = response_of(model_with_dot(formula, columns_of_dot(formula, tuple(columns), [])))
@@ -225,3 +241,13 @@ class MixedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 )
             return columns
         return {**columns, self.response_: y}
+
+
+def _without(X: Any, name: str | None) -> Any:
+    """Return a table of any library without one of its columns."""
+    if isinstance(X, Mapping):
+        return {key: value for key, value in X.items() if key != name}
+    if hasattr(X, "iloc"):  # pandas
+        return X.drop(columns=[name])
+    names = X.column_names if hasattr(X, "column_names") else X.columns
+    return X.select([column for column in names if column != name])

@@ -61,7 +61,7 @@ def planned_rows(formula: str, data: Any) -> Planned:
             "observed stands in the table with a missing response"
         )
     if not observed.any():
-        raise DataError(f"{name!r} is missing in every row")
+        raise DataError(f"{name!r} is missing in every row; is it the right column?")
     columns = table.mapping()
     filled = np.where(observed, np.arange(len(observed)), np.flatnonzero(observed)[0])
     given, y = columns[name], table.mapping(filled)[name]

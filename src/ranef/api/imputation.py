@@ -16,7 +16,7 @@ from ranef.design.evaluate import unknown_column
 from ranef.display.answer import Answer
 from ranef.display.columns import Column, Level, Listing
 from ranef.display.progress import counted
-from ranef.errors import DataError, LevelError, ModelError, suggestion
+from ranef.errors import DataError, DataWarning, LevelError, ModelError, suggestion, warn
 from ranef.fits.linear import LinearFit
 from ranef.fits.new_rows import read_rows
 from ranef.fits.protocol import Generative, Refittable, require
@@ -31,6 +31,7 @@ from ranef.models.noise import Noise
 from ranef.models.records import CONDITIONAL
 from ranef.models.rows import PartRows
 from ranef.tables import Table
+from ranef.tables.looks import counted_visits
 
 __all__ = ["Imputations", "impute"]
 
@@ -301,16 +302,17 @@ class Trial:
         if arm is not None:
             _check_column(table, "arm", arm)
             arms = list(columns[arm])
-        if needed:
-            if arm is None or reference is None:
-                raise ModelError("name the column of the arms and the reference: arm=, reference=")
+        if needed and (arm is None or reference is None):
+            raise ModelError("name the column of the arms and the reference: arm=, reference=")
+        if arm is not None and reference is not None:
             levels = {level_text(level): level for level in dict.fromkeys(arms)}
             if level_text(reference) not in levels:
                 raise LevelError(
                     f"reference: {arm!r} has no level {reference!r}"
                     f"{suggestion(str(reference), list(levels))}; it has {', '.join(levels)}"
                 )
-            other = _rows(fit, _under(frame, arm, levels[level_text(reference)]))
+            if needed:
+                other = _rows(fit, _under(frame, arm, levels[level_text(reference)]))
         y = table.numeric(node.value)
         order = _times(fit, table, time)
         codes, _ = table.codes(_patient(fit))
@@ -444,7 +446,14 @@ def _times(fit: LinearFit, table: Table, time: str | None) -> Floats:
     _check_column(table, "time", time)
     if table.kind(time) == "numeric":
         return table.numeric(time)
-    codes, _ = table.codes(time)
+    codes, levels = table.codes(time)
+    ordered = counted_visits(map(str, levels)) if table.kind(time) == "text" else None
+    if ordered is not None:
+        warn(
+            f"the visits of {time} stand in alphabetical order, and who withdrew depends on it; "
+            f"make it a category with the order {', '.join(ordered)}, or name a time: time=",
+            DataWarning,
+        )
     return codes.astype(np.float64)
 
 

@@ -84,7 +84,7 @@ def pedigree(table: Any, *, id: str, sire: str, dam: str) -> Pedigree:
         raise ModelError(f"id=, sire= and dam= are three columns; {twice!r} is given twice")
     columns = [_labels(data, name) for name in (id, sire, dam)]
     if not data.n_rows:
-        raise DataError("the pedigree has no rows")
+        raise DataError("the pedigree has no rows; give a row for each individual")
     names, parents = _distinct(*columns)
     labels = [*names, *_founders(names, parents)]
     place = {label: i for i, label in enumerate(labels)}

@@ -117,7 +117,8 @@ def _column(values: Any, level: str, call: ModelArguments) -> Floats:
             found = np.array(values, dtype=np.float64)
         except (TypeError, ValueError):
             raise ModelError(
-                f"sampling_weights[{level!r}] is a column or one number a row"
+                f"sampling_weights[{level!r}] is a column or one number a row; name a column, or "
+                "give as many numbers as rows"
             ) from None
     if found.shape != (table.n_rows,):
         raise DataError(

@@ -154,9 +154,13 @@ def _groups(model: Model) -> Node:
         return grouping_node(":".join(node.printed for node in columns))
     if not nodes:
         raise ModelError("the formula has no grouping factor; say with by= what the groups are")
+    outer = min(nodes.values(), key=len)[0].printed
+    others = [n.printed for columns in nodes.values() for n in columns if n.printed != outer]
+    mark, how = ("/", "nested") if max(map(len, nodes.values())) > 1 else (" + ", "crossed")
+    together = f"{outer}{mark}{others[0]}"
     raise ModelError(
         f"the formula has the grouping factors {', '.join(nodes)}: say with by= in which of them "
-        "the predictors are to be centred, by='person' or nested, by='person/day'"
+        f"the predictors are to be centred, by={outer!r} or {how}, by={together!r}"
     )
 
 

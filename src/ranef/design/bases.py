@@ -117,7 +117,10 @@ def learn_spline(
                 raise FormulaError(f"df of {what} is too small; take at least {df - count}")
         inside = known[(known >= low) & (known <= high)]
         if count >= len(inside):
-            raise DataError(f"{what} asks for {count} knots from {len(inside)} values")
+            raise DataError(
+                f"{what} asks for {count} knots from {len(inside)} values; take a smaller df, or "
+                "fewer knots"
+            )
         knots = np.quantile(inside, np.linspace(0, 1, count + 2)[1:-1]).tolist()
     inner = tuple(sorted(float(knot) for knot in knots))
     if any(not low < knot < high for knot in inner):

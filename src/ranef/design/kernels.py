@@ -126,7 +126,7 @@ def _places(labels: Sequence[Any], levels: Sequence[Any], name: str, factor: str
     """Where the levels of a factor stand among the labels of a kernel."""
     place = {level_text(label): i for i, label in enumerate(labels)}
     if len(place) < len(labels):
-        raise DataError(f"kernel {name!r} has a label twice")
+        raise DataError(f"kernel {name!r} has a label twice; leave one of its rows out")
     absent = [level for level in levels if level_text(level) not in place]
     if absent:
         raise LevelError(
@@ -223,7 +223,9 @@ def _square(values: Any, labels: list[Any], name: str) -> tuple[Any, list[Any]]:
         else:
             matrix = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise DataError(f"kernel {name!r} holds something that is no number") from None
+        raise DataError(
+            f"kernel {name!r} holds something that is no number; give a matrix of numbers"
+        ) from None
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise DataError(f"kernel {name!r} is not square: its shape is {matrix.shape}")
     if matrix.shape[0] != len(labels):
@@ -234,7 +236,9 @@ def _square(values: Any, labels: list[Any], name: str) -> tuple[Any, list[Any]]:
 def _check_symmetric(matrix: Any, name: str) -> float:
     """Refuse a matrix, dense or sparse, that is not one of numbers and symmetric; its size."""
     if not np.isfinite(matrix.data if _is_sparse(matrix) else matrix).all():
-        raise DataError(f"kernel {name!r} holds missing or infinite values")
+        raise DataError(
+            f"kernel {name!r} holds missing or infinite values; relate every pair of levels"
+        )
     if not matrix.shape[0]:
         return 0.0
     size, skew = float(abs(matrix).max()), float(abs(matrix - matrix.T).max())

@@ -304,11 +304,15 @@ class ResidualReader:
         where = ", ".join(part.text for part in written if part.left.variables)
         at = "one place" if len(parts) > 1 else f"the same {where}"
         nugget = "; a nugget (nugget=True) allows it" if written[0].kind in ON_COORDINATES else ""
+        anew = ""
+        if factor.columns and written[0].kind in ("ar1", "arma", "homtoep"):
+            within = f"{'/'.join(factor.columns)}/day"
+            anew = f"; where {where} begins anew each day, write {where} | {within}"
         level = factor.levels[factor.codes[a]]
         raise DataError(
             f"{self.text}: {factor.name} {level_text(level)} has two rows at {at} "
             f"({row_text(int(rows[a]))} and {row_text(int(rows[b]))}); each place may be taken "
-            f"once: {told}{nugget}"
+            f"once: {told}{nugget}{anew}"
         )
 
     def _cells(

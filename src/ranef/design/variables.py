@@ -83,7 +83,7 @@ class Frame:
     def of(cls, call: ModelArguments) -> Frame:
         """Return that of the table of a call, in which nothing is evaluated yet."""
         if call.table.n_rows == 0:
-            raise DataError("the table has no rows")
+            raise DataError("the table has no rows; was it filtered too far?")
         functions = dict(call.functions or {})
         for name, function in functions.items():
             if not callable(function):

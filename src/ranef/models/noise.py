@@ -172,7 +172,9 @@ def _root(R: Floats) -> Floats:
             return np.asarray(
                 np.linalg.cholesky(R + more * size[:, None, None] * np.eye(R.shape[1]))
             )
-    raise ModelError("the residuals have no covariance at the parameters of this fit")
+    raise ModelError(
+        "the residuals have no covariance at the parameters of this fit; use a simpler structure"
+    )
 
 
 def relative_sds(

@@ -103,6 +103,11 @@ def _places(estimate: Estimate, argument: str, given: Given) -> dict[int, Any]:
     for name, value in given.items():
         found = [t for t, term in enumerate(terms) if term.label == name]
         found = found or [t for t, term in enumerate(terms) if factors[term.factor].name == name]
+        # Groups in groups by either name: day:person, person:day, person/day.
+        inside = sorted(str(name).replace("/", ":").split(":"))
+        found = found or [
+            t for t, term in enumerate(terms) if sorted(factors[term.factor].columns) == inside
+        ]
         if len(found) != 1:
             labels = [term.label for term in terms]
             hint = "several random terms have" if found else "no random term has"

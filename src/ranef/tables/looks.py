@@ -7,7 +7,15 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["look_of", "natural_order", "plain_form", "reads_as_number", "two_numbers", "unit_of"]
+__all__ = [
+    "counted_visits",
+    "look_of",
+    "natural_order",
+    "plain_form",
+    "reads_as_number",
+    "two_numbers",
+    "unit_of",
+]
 
 DECIMAL_COMMA = re.compile(r"[+-]?(\d+,\d+([eE][+-]?\d+)?|\d{1,3}([. ]\d{3})+(,\d+)?)")
 GROUPED = re.compile(r"[+-]?\d{1,3}([,'\u2019\u00a0\u2009\u202f ]\d{3})+(\.\d+)?")
@@ -53,6 +61,26 @@ def natural_order(levels: Iterable[str]) -> list[str] | None:
         alphabetical, key=lambda level: [float(number) for number in DIGITS.findall(level)]
     )
     return None if counted == alphabetical else counted
+
+
+def counted_visits(levels: Iterable[str]) -> list[str] | None:
+    """Return names of visits in the order of their numbers, where that is not the alphabet's.
+
+    Those without a number come first.
+
+    Examples
+    --------
+    >>> counted_visits(["Baseline", "Week 12", "Wk 4"])
+    ['Baseline', 'Wk 4', 'Week 12']
+    >>> counted_visits(["Baseline", "V1", "V2"])
+    """
+    alphabetical = sorted(levels)
+    first = {level: DIGITS.search(level) for level in alphabetical}
+    numbered = {level: float(found.group()) for level, found in first.items() if found}
+    counted = sorted(numbered, key=lambda level: numbered[level])
+    if counted == [level for level in alphabetical if level in numbered]:
+        return None
+    return [level for level in alphabetical if level not in numbered] + counted
 
 
 def reads_as_number(value: Any) -> bool:

@@ -239,6 +239,11 @@ def _subjects(
         ]
     if arguments.missing == "drop":
         kept = _kept(arguments, table, labels, paths)
+        if not kept.any():
+            raise DataError(
+                f"no subject of {participants!r} has both images and every value; the first image "
+                f"is looked for as {paths['effects'][0]!r}"
+            )
         rows, labels = rows[kept].reset_index(drop=True), [labels[k] for k in kept.nonzero()[0]]
         paths = {option: [own[k] for k in kept.nonzero()[0]] for option, own in paths.items()}
     refuse_absent(

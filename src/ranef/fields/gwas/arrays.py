@@ -78,7 +78,7 @@ def from_array(G: Any, *, samples: Any, variants: Any = None) -> Genotypes:
     who = _samples(samples, values.shape[0])
     what = _variants(_labels(G, 1) if variants is None else variants, values.shape[1])
     if not len(who) or not len(what):
-        raise DataError("G holds no genotypes")
+        raise DataError("G holds no genotypes; give samples x variants")
     for axis, names in ((0, list(who.iid)), (1, what.id.tolist())):
         own = _labels(G, axis)
         if own is not None and own != names:
@@ -176,9 +176,15 @@ def _variants(given: Any, count: int) -> Variants:
     if "position" in table:
         own = table.numeric("position")
         if not np.isfinite(own).all():
-            raise DataError("column 'position' of variants has missing or infinite values")
+            raise DataError(
+                "column 'position' of variants has missing or infinite values; fill them in, or "
+                "leave the column out"
+            )
         if (own != np.rint(own)).any():
-            raise DataError("column 'position' of variants has values that are no whole numbers")
+            raise DataError(
+                "column 'position' of variants has values that are no whole numbers; give base "
+                "pairs"
+            )
         position = own.astype(np.int64)
     return Variants(
         column("chromosome", "1"), np.array(names, dtype=object), position,

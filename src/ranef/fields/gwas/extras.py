@@ -83,7 +83,7 @@ def samples_named(names: Sequence[str], path: object) -> Samples:
     iid = tuple(str(name) for name in names)
     fid = ("0",) * len(iid)
     if not iid:
-        raise DataError(f"{str(path)!r} has no samples")
+        raise DataError(f"{str(path)!r} has no samples; was it written to its end?")
     distinct_samples(fid, iid, str(path))
     return Samples(fid, iid, np.zeros(len(iid), dtype=np.int32))
 

@@ -74,7 +74,10 @@ class Folder:
                     "filters, options or version); give another folder, or delete this one"
                 )
         elif any(path.iterdir()):
-            raise DataError(f"the folder {str(path)!r} for parts of the scan holds other files")
+            raise DataError(
+                f"the folder {str(path)!r} for parts of the scan holds other files; name an empty "
+                "one"
+            )
         else:
             write_atomically(manifest, json.dumps(wanted, indent=1) + "\n")
         return cls(path)

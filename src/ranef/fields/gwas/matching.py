@@ -365,7 +365,7 @@ def _read_file(name: str, given: str | PathLike[str], na: Sequence[str]) -> Labe
     else:
         rows = rows[1:]
     if not rows:
-        raise DataError(f"{str(path)!r} has a heading and no rows")
+        raise DataError(f"{str(path)!r} has a heading and no rows; was it written to its end?")
     for k, row in enumerate(rows):
         if len(row) != len(titles):
             line = line_of(path, k + (start is not None))

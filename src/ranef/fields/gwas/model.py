@@ -77,9 +77,9 @@ def formulas_of(formula: Any, traits: Any) -> dict[str, str]:
     if left.strip():
         raise FormulaError("with traits= the formula begins with '~': they stand in front in turn")
     if not names or not all(isinstance(name, str) for name in names):
-        raise ModelError("traits is a list of names of columns")
+        raise ModelError("traits is a list of names of columns, such as ['height', 'bmi']")
     if len(set(names)) < len(names):
-        raise ModelError("traits names a trait twice")
+        raise ModelError("traits names a trait twice; name each once")
     return {name: f"`{name}` ~{right}" for name in names}
 
 

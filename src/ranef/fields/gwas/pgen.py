@@ -174,7 +174,7 @@ def _read_pvar(path: Path, lib: Any) -> tuple[Variants, NDArray[np.uintp] | None
     else:
         chromosome, position, ids, ref, alt = _plain_pvar(path)
     if not ids:
-        raise DataError(f"{str(path)!r} lists no variants")
+        raise DataError(f"{str(path)!r} lists no variants; was it written to its end?")
     several = np.array(["," in a for a in alt])
     variants = variants_of(chromosome, position, ids, alt, ref, several)
     if not several.any():

@@ -177,7 +177,7 @@ def read_fam(path: Path) -> Samples:
     """Read the samples of a .fam; more columns than six are passed over."""
     rows = _fields(path, COLUMNS["fam"])
     if not rows:
-        raise DataError(f"{str(path)!r} lists no samples")
+        raise DataError(f"{str(path)!r} lists no samples; was it written to its end?")
     fid, iid, _, _, sex, phenotype = (tuple(row[k] for row in rows) for k in range(6))
     distinct_samples(fid, iid, str(path))
     codes = np.array([SEXES.get(s.upper(), 0) for s in sex], dtype=np.int32)
@@ -196,7 +196,7 @@ def read_bim(path: Path) -> Variants:
     """Read the variants of a .bim."""
     rows = _fields(path, COLUMNS["bim"])
     if not rows:
-        raise DataError(f"{str(path)!r} lists no variants")
+        raise DataError(f"{str(path)!r} lists no variants; was it written to its end?")
     columns = [
         np.array(column, dtype=object) for column in zip(*(r[:6] for r in rows), strict=True)
     ]

@@ -163,7 +163,10 @@ def labelled_matrix(given: Any) -> Relationship:
         across = [level_text(label) for label in given.columns]
         K = _numbers(given)
         if sorted(names) != sorted(across):
-            raise DataError("rows and columns of the relationship have different names")
+            raise DataError(
+                "rows and columns of the relationship have different names; give both the names "
+                "of the samples"
+            )
         if K.shape[0] == K.shape[1] and len(set(across)) == len(across):
             place = {label: k for k, label in enumerate(across)}
             K = K[:, [place[label] for label in names]]
@@ -175,7 +178,7 @@ def labelled_matrix(given: Any) -> Relationship:
     if K.ndim != 2 or K.shape != (len(names), len(names)):
         raise DataError(f"the relationship is {K.shape}, and {len(names):,} samples are named")
     if len(set(names)) < len(names):
-        raise DataError("the relationship names a sample twice")
+        raise DataError("the relationship names a sample twice; leave one of its rows out")
     check_matrix(K, "given")
     return Relationship(K, ("0",) * len(names), tuple(names), 0, "given", {}, "pandas")
 

@@ -306,7 +306,8 @@ def _predict(
     )
     if not used:
         raise DataError(
-            f"no variant of {source.name} is frequent enough and typed well enough to predict by"
+            f"no variant of {source.name} is frequent enough and typed well enough to predict by; "
+            "use relationship=None"
         )
     without, said = [], []
     with one_blas_thread():

@@ -86,7 +86,7 @@ def read_vcf(
     finally:
         file.close()
     if not columns[0]:
-        raise DataError(f"{str(path)!r} has no records")
+        raise DataError(f"{str(path)!r} has no records; was it written to its end?")
     chromosome, position, ids, effect, other, several = columns
     variants = variants_of(chromosome, position, ids, effect, other, several)
     if which == "GT":

@@ -213,7 +213,7 @@ def _rows(contrast: Any, p: int) -> Floats:
     if C.ndim != 2 or C.shape[1] != p or not np.isfinite(C).all() or not C.any(axis=1).all():
         raise ModelError(f"contrast needs {p} finite weights that are not all zero")
     if np.linalg.matrix_rank(C) < len(C):
-        raise ModelError("rows of the contrast depend on each other")
+        raise ModelError("rows of the contrast depend on each other; leave one out")
     return C
 
 

@@ -300,7 +300,10 @@ def _looked_at(label: str, y: NDArray[Any], v: NDArray[Any]) -> list[str]:
             f"subject {label!r} has no voxel with an effect and a positive variance: {why}"
         )
     if np.array_equal(y[well], v[well]):
-        raise DataError(f"the effect and the variance of subject {label!r} are the same values")
+        raise DataError(
+            f"the effect and the variance of subject {label!r} are the same values; is one file "
+            "given for both?"
+        )
     negative = int((finite & (v < 0)).sum())
     out = []
     if negative:

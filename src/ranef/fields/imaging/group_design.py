@@ -254,7 +254,7 @@ def _of_matrix(given: Any, labels: Sequence[str]) -> GroupDesign:
         if table.kind(name) not in ("numeric", "boolean"):
             raise DataError(f"column {name!r} of design_matrix holds {table.kind(name)}, no number")
     if not columns:
-        raise DataError("design_matrix has no columns")
+        raise DataError("design_matrix has no columns; give one of ones for the mean")
     X = np.column_stack([table.numeric(name) for name in columns])
     return GroupDesign(X, tuple(map(str, columns)))
 
@@ -321,7 +321,7 @@ def weights_of(contrast: Any, names: Sequence[str]) -> Floats:
     if not C.any(axis=1).all():
         raise ModelError("a contrast is zero: it weighs no column")
     if np.linalg.matrix_rank(C) < len(C):
-        raise ModelError("rows of the contrast depend on each other")
+        raise ModelError("rows of the contrast depend on each other; leave one out")
     return C
 
 

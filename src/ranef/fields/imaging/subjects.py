@@ -153,7 +153,10 @@ def _of_table(table: Table, variances: Any) -> list[Subject]:
         name = text_label(label, k)
         for column, one in ((EFFECTS, effect), (VARIANCES, variance)):
             if one is None or (isinstance(one, float) and one != one) or _is_blank(one):
-                raise DataError(f"subject {name!r} has no image in column {column!r}")
+                raise DataError(
+                    f"subject {name!r} has no image in column {column!r}; write its path there, "
+                    "or leave the row out"
+                )
         found.append(Subject(name, effect, variance))
     return found
 
@@ -165,7 +168,7 @@ def _of_list(
     given: list[Any], variances: Any, contrast: Any, names: list[str] | None
 ) -> list[Subject]:
     if not given:
-        raise ModelError("second_level_input is an empty list")
+        raise ModelError("second_level_input is an empty list; give an image a subject")
     if all(hasattr(one, "compute_contrast") for one in given):
         found = [_first_level(one, contrast) for one in given]
         return found if names is None else _renamed(found, names)
@@ -173,7 +176,7 @@ def _of_list(
         found = [_feat(one, contrast) for one in given]
         return found if names is None else _renamed(found, names)
     if any(hasattr(one, "compute_contrast") for one in given):
-        raise DataError("the list mixes FirstLevelModels with images")
+        raise DataError("the list mixes FirstLevelModels with images; give one kind")
     if variances is None:
         raise ModelError(
             "a list of images needs variances=, the list of the images of their variances"

@@ -160,7 +160,7 @@ class VoxelFit:
         if C.ndim != 2 or C.shape[1] != self.p or not np.isfinite(C).all():
             raise ModelError(f"rows of a contrast have {self.p} finite weights")
         if np.linalg.matrix_rank(C) < len(C):
-            raise ModelError("rows of the contrast depend on each other")
+            raise ModelError("rows of the contrast depend on each other; leave one out")
         effect = C @ self.beta
         covariance = np.einsum("ra,abn,sb->nrs", C, self._bread, C, optimize=True)
         known = np.isfinite(covariance).all(axis=(1, 2)) & (self._scale > 0)
@@ -369,7 +369,7 @@ def _design(X: Any, K: int) -> tuple[Floats, Floats]:
     if not 1 <= p <= MOST_COLUMNS:
         raise ModelError(f"X has {p} columns; a design of voxels has 1 to {MOST_COLUMNS}")
     if not np.isfinite(design).all():
-        raise DataError("X holds values that are missing or infinite")
+        raise DataError("X holds values that are missing or infinite; leave such subjects out")
     if p >= K:
         raise ModelError(f"{K} subjects are too few for {p} columns: more subjects are needed")
     Q, R = np.linalg.qr(design)

@@ -115,7 +115,7 @@ def _paths(given: Any) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
             if not inside:
-                raise FileError(f"the folder {path} holds no files")
+                raise FileError(f"the folder {path} holds no files; name the one with the reports")
             out += inside
         elif path.exists():
             out.append(path)

@@ -133,7 +133,7 @@ def _columns(given: Any) -> tuple[dict[str, tuple[Any, ...]], str, Callable[[int
     table = given if isinstance(given, Table) else Table.of(given)
     columns = {str(name): _native(table, name) for name in table.columns}
     if not columns or not next(iter(columns.values())):
-        raise DataError("the sheet has no rows")
+        raise DataError("the sheet has no rows; give a row for each library")
     return columns, table.library, row_text
 
 

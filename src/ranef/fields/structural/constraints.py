@@ -149,7 +149,7 @@ def constrained(
         origin = start + shift
         left, _ = constraints.equal(origin)
         if len(left) and np.abs(left).max() > 1e-8 * (1 + np.abs(origin).max()):
-            raise ModelError("the constraints contradict each other")
+            raise ModelError("the constraints contradict each other; leave one out")
         return _inside(search, origin, null_space(J, problem.size)), J
     return _general(problem, constraints, start, search)
 

@@ -180,7 +180,10 @@ class _Reader:
     def sum(self) -> Expression:
         self.depth += 1
         if self.depth > DEEPEST:
-            raise FormulaError(f"line {self.peek().line} of the model is nested too deeply")
+            raise FormulaError(
+                f"line {self.peek().line} of the model is nested too deeply; write it in parts, "
+                "by :="
+            )
         found = self.product()
         while self.is_operator(("+", "-")):
             mark = self.take().text
@@ -209,7 +212,10 @@ class _Reader:
             self.take()
             marks += 1
             if marks > DEEPEST:
-                raise FormulaError(f"line {self.peek().line} of the model is nested too deeply")
+                raise FormulaError(
+                    f"line {self.peek().line} of the model is nested too deeply; write it in "
+                    "parts, by :="
+                )
             sign = self.is_operator(("-",))
             if sign:
                 self.take()

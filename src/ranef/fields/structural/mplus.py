@@ -64,7 +64,9 @@ def read_mplus(text: str) -> str:
         elif extra == "":
             lines += _model(body, labels.get((group or "").lower(), group))
     if not lines:
-        raise FormulaError("the Mplus input has no MODEL command")
+        raise FormulaError(
+            "the Mplus input has no MODEL command; add one, such as MODEL: f BY y1-y4;"
+        )
     return "\n".join([*lines, *constraints])
 
 

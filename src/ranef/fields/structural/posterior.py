@@ -76,7 +76,7 @@ def _of_units(estimate: Estimate, g: int, level: int) -> Scores:
     for weight, parts, slopes in problem.mixture(estimate.theta):
         means, covariances = problem.kernel.posterior(parts.flat, level - 2)
         if np.isnan(means).any():
-            raise ModelError("the likelihood has no value at the estimates")
+            raise ModelError("the likelihood has no value at the estimates; simplify the model")
         one, variance = np.zeros(mixture.mean.shape), np.zeros(mixture.mean.shape)
         for k, name in enumerate(latent):
             if name in integrated:

@@ -122,7 +122,7 @@ def read_values(syntax: Syntax, table: Table, clusters: Sequence[str], group: st
             )
         columns[name] = values
     if not columns:
-        raise ModelError("the model names no column of the table")
+        raise ModelError("the model names no column of the table; its variables are columns")
     units, labels = _units(table, clusters)
     codes, groups = _groups(table, group)
     return Values(columns, units, labels, codes, groups, group, tuple(clusters))

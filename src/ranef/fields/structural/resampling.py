@@ -32,7 +32,7 @@ def drawn_estimates(estimate: Estimate, n: int, rng: np.random.Generator) -> Flo
     """Draw (n, P) parameters from the normal distribution of the estimates."""
     V = estimate.covariance
     if not np.isfinite(V).all():
-        raise ModelError("the estimates have no covariance matrix to draw from")
+        raise ModelError("the estimates have no covariance matrix to draw from; simplify the model")
     w, v = np.linalg.eigh(V)
     z = rng.standard_normal((n, len(V)))
     return np.asarray(estimate.theta + (z * np.sqrt(np.maximum(w, 0.0))) @ v.T)

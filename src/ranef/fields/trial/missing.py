@@ -13,9 +13,17 @@ from ranef import arguments
 from ranef.display.answer import Answer
 from ranef.display.canvas import ACCENT, INK, MARK, MUTED, finish, label, on_axes, plain, told_apart
 from ranef.display.columns import Column, Fixed, Level, Listing
-from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
+from ranef.errors import (
+    DataError,
+    DataWarning,
+    ModelError,
+    UnknownColumnError,
+    suggestion,
+    warn,
+)
 from ranef.tables import Table
 from ranef.tables.concerns import concerns
+from ranef.tables.looks import counted_visits, reads_as_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -280,10 +288,11 @@ def missing_patterns(
     """
     table = Table.of(data)
     if not len(table):
-        raise DataError("the table has no rows")
+        raise DataError("the table has no rows; was it filtered too far?")
     who, subjects = _labels(table, subject, "subject")
     when, places = _visits(table, visit, visits)
     answered = ~table.missing(_known(table, outcome, "outcome"))
+    _refuse_marks(table, outcome)
     _refuse_twice(who, when, subjects, places, subject, visit)
     observed = np.zeros((len(subjects), len(places)), dtype=np.bool_)
     observed[who, when] = answered
@@ -336,6 +345,13 @@ def _labels(table: Table, name: str, what: str) -> tuple[Ints, list[Any]]:
 def _visits(table: Table, name: str, given: Sequence[Any] | None) -> tuple[Ints, list[Any]]:
     codes, places = _labels(table, name, "visit")
     if given is None:
+        ordered = counted_visits(map(str, places)) if table.kind(name) == "text" else None
+        if ordered is not None:
+            warn(
+                f"the visits of {name} stand in alphabetical order, {', '.join(map(str, places))}, "
+                f"and who left depends on it; state theirs: visits={ordered}",
+                DataWarning,
+            )
         return codes, places
     if isinstance(given, str) or not len(given) or len(set(given)) < len(given):
         raise ModelError("visits= is a list of the visits that were planned, each once")
@@ -344,6 +360,19 @@ def _visits(table: Table, name: str, given: Sequence[Any] | None) -> tuple[Ints,
     if other:
         raise DataError(f"{name} has visits that visits= does not name: {_listed(other)}")
     return np.array([wanted.index(v) for v in places], dtype=np.intp)[codes], wanted
+
+
+def _refuse_marks(table: Table, outcome: str) -> None:
+    """Refuse numbers among which words stand for none, which would count as responses."""
+    if table.kind(outcome) != "text":
+        return
+    _, levels = table.codes(outcome)
+    words = [level for level in levels if not reads_as_number(level)]
+    if words and 2 * len(words) < len(levels):
+        raise DataError(
+            f"{outcome} holds numbers and text ({_listed(words)}): where the text stands for no "
+            "response, make it missing, as pandas.to_numeric(..., errors='coerce') does"
+        )
 
 
 def _refuse_twice(

@@ -171,7 +171,7 @@ def independent_rows(p: int, L: Floats, rhs: Floats | None) -> tuple[Floats, Flo
     scaled = np.divide(wanted, length, out=wanted.copy(), where=length > 0)
     target = (U[:, keep].T @ scaled) / singular[keep]
     if not np.allclose(unit @ (Vt[keep].T @ target), scaled):
-        raise ModelError("the rows of the hypothesis contradict each other")
+        raise ModelError("the rows of the hypothesis contradict each other; test them apart")
     return Vt[keep], target
 
 

@@ -237,7 +237,9 @@ def _check_rank(X: Floats, names: Sequence[str]) -> None:
     if missing:
         raise ModelError(f"the rows drawn do not vary in {missing[0]}")
     if len(gram) and np.linalg.eigvalsh(gram / np.outer(size, size))[0] < DEPENDENT:
-        raise ModelError("the fixed effects depend on each other in the rows drawn")
+        raise ModelError(
+            "the fixed effects depend on each other in the rows drawn; use method='parametric'"
+        )
 
 
 @dataclass(frozen=True, eq=False)

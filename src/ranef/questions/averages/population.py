@@ -126,7 +126,7 @@ def read_population(fit: Fit, variable: Any, population: Any, by: Any, weights: 
     for name in named:
         _require(table, name, population)
     if not table.n_rows:
-        raise DataError("the population has no rows to average over")
+        raise DataError("the population has no rows to average over; was it filtered too far?")
     counts = _weights(fit, table, weights, population)
     groups, labels, grouped = _groups(table, named)
     kept = grouped & np.isfinite(counts) & _complete(fit, table, variable)
@@ -139,7 +139,7 @@ def read_population(fit: Fit, variable: Any, population: Any, by: Any, weights: 
     present = np.unique(groups[kept])
     codes = np.searchsorted(present, groups[kept])
     if np.any(np.bincount(codes, counts[kept]) <= 0):
-        raise DataError("the weights of a group add up to zero")
+        raise DataError("the weights of a group add up to zero; leave such a group out")
     return Population(
         table.mapping(None if kept.all() else kept),
         counts[kept],

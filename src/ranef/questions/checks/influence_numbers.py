@@ -259,7 +259,7 @@ def _stepped(working: Linearised, keep: Bools, fall: Deviance) -> _Without:
     """One Newton step of theta from the estimate, sigma profiled out."""
     point = working.stepped(without_rows(working.specification, keep))
     if not point.r2 > 0:
-        raise ModelError("the fixed effects reproduce the other rows")
+        raise ModelError("the fixed effects reproduce the other rows; leave fewer rows out")
     s2 = point.r2 / point.degrees
     sd = _roots([s2 * psi for psi in point.covariances], point.sigma)
     moved = fall(point.beta, point.theta, point.sigma)

@@ -234,7 +234,10 @@ def spatial(
     distance = np.hypot(np.subtract.outer(x[kept], x[kept]), np.subtract.outer(y[kept], y[kept]))
     positive = distance[distance > 0]
     if positive.size == 0:
-        raise ModelError("all rows are at one place, so there is no distance to compare")
+        raise ModelError(
+            "all rows are at one place, so there is no distance to compare; name the columns of "
+            "the places"
+        )
     W = 1.0 / np.maximum(distance, float(positive.min()))
     np.fill_diagonal(W, 0.0)
     W /= W.sum()

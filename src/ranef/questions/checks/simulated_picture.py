@@ -81,7 +81,7 @@ def uniform_quantiles(ax: Axes, residuals: Any) -> None:
     u = np.sort(residuals.scaled)
     n = len(u)
     if n == 0:
-        raise ModelError("there are no residuals to draw")
+        raise ModelError("there are no residuals to draw; does the fit have rows?")
     i = np.arange(1.0, n + 1.0)
     at = np.unique(np.linspace(0, n - 1, min(n, BAND_POINTS)).astype(np.intp))
     low, high = (betaincinv(i[at], n + 1.0 - i[at], p) for p in (0.025, 0.975))

@@ -599,7 +599,9 @@ def evaluated_grid(fit: Fit, estimand: Estimand, grid: ReferenceGrid) -> Evaluat
     if said.categories is not None:
         name = fit.response
         if name in grid.names:
-            raise ModelError(f"a predictor has the name of the response, {name!r}")
+            raise ModelError(
+                f"a predictor has the name of the response, {name!r}; rename one of the columns"
+            )
         variables = (*variables, GridVariable(name, said.categories, True))
         counts = np.tile(counts, len(said.categories))
     return EvaluatedGrid(

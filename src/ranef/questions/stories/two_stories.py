@@ -261,6 +261,10 @@ def _refuse_constant(table: Table, predictor: str, by: str) -> None:
     if not rows.any():
         raise DataError(f"no row has both {predictor} and {by}")
     _, dense = np.unique(codes[rows], return_inverse=True)
+    if np.ptp(x[rows]) == 0.0:
+        raise ModelError(
+            f"{predictor} is {x[rows][0]:g} in every row: it tells no story; leave it out"
+        )
     within, between, _ = variance_between(x[rows], dense.astype(np.int32))
     if within <= SOME * (within + between):
         raise ModelError(

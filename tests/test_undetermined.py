@@ -403,3 +403,39 @@ def test_levels_under_other_names_are_found_beside_a_crossed_factor(seed, family
         assert "cannot be told apart" in flat.description
         assert found.tidy("variance")["estimate"].isna().sum() == 2
     assert not fit("(x || g) + (1 | h)").optimum.flat
+
+
+@UNDETERMINED
+def test_sums_that_are_determined_have_their_value(conditions):
+    """Two names of one factor: R2 and ICC rest on the sum of both variances alone."""
+    table = conditions.assign(other=conditions.id.astype(str).radd("s"))
+    fit = ranef.lmm("y ~ cond + (1 | id)", table)
+    twice = ranef.lmm("y ~ cond + (1 | id) + (1 | other)", table)
+    assert ranef.r2(twice).marginal == pytest.approx(ranef.r2(fit).marginal, rel=1e-4)
+    assert ranef.r2(twice).conditional == pytest.approx(ranef.r2(fit).conditional, rel=1e-4)
+    assert ranef.icc(twice).adjusted == pytest.approx(ranef.icc(fit).adjusted, rel=1e-4)
+    assert np.isnan([g.adjusted for g in ranef.icc(twice).groups]).all()
+    with pytest.warns(RankWarning, match="do not tell"):
+        equal = ranef.lmm("y ~ cond + (1 | id)", table, residual="homcs(1 | id)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert twice.simulate(2, rng=1).notna().all(axis=None)
+        assert equal.simulate(2, rng=1).notna().all(axis=None)
+
+
+def test_draws_of_a_variance_that_is_not_determined_have_none(absorbed, sites):
+    for new in (None, sites.head(3)):
+        with pytest.warns(RankWarning, match="rests on what the data do not determine"):
+            assert absorbed.simulate(2, rng=1, new=new).isna().all(axis=None)
+    kept = absorbed.simulate(400, rng=1, kind="conditional")
+    assert kept.std(axis=1).mean() == pytest.approx(absorbed.sigma, rel=0.05)
+
+
+@UNDETERMINED
+def test_checks_say_nothing_of_effects_that_are_not_determined(conditions):
+    """At zero variance "no variation that this term would explain" was printed beside it."""
+    table = conditions[conditions.id < 12].assign(id=lambda t: t.id.astype(str))
+    fit = ranef.glmm("high ~ id + (1 | id)", table, family="binomial", reml=True)
+    found = ranef.check(fit, n=20, influence=False, rng=1).tidy()
+    assert not found.what.str.contains("singularity|effects of").any()
+    assert found.what.str.contains("determination").any()

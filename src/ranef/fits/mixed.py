@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.design.transformation import response_transformation
 from ranef.display.columns import Listing
-from ranef.errors import DataWarning, ModelError, suggestion, warn
+from ranef.errors import DataWarning, ModelError, RankWarning, suggestion, warn
 from ranef.families import Family
 from ranef.families.links import Scale
 from ranef.fits.estimability import row_names, undetermined_words, warn_of
@@ -45,6 +45,7 @@ from ranef.inference.coefficients.sandwich import Sandwich
 from ranef.inference.coefficients.variance import VarianceParameter
 from ranef.inference.coefficients.wald import FTest, Intervals
 from ranef.inference.draws.simulation import KINDS as SIMULATIONS
+from ranef.inference.draws.spread import variances_of_draws
 from ranef.inference.effects.effects import LevelEffects
 from ranef.inference.kinds import inference_of, inference_of_kind
 from ranef.inference.protocol import Inference
@@ -157,7 +158,7 @@ class MixedFit(LikelihoodFit):
         if other is None:
             return found
         there = other.coefficients if L is None else np.atleast_2d(L) @ other.coefficients
-        return replace(found, estimate=masked(found.estimate, there))
+        return found.without(np.isnan(masked(found.estimate, there)))
 
     @property
     def covariances_known(self) -> Floats:
@@ -852,7 +853,26 @@ class MixedFit(LikelihoodFit):
             words = undetermined_words(self, rows, self.parts, row_names(frame))
             warn_of(words, "no response is drawn there")
             drawn[gone] = np.nan
+        if kind == "new" or rows is not None:
+            drawn[self._unknown_draws(rows)] = np.nan
         return frame.table({f"sim_{j + 1}": self.labelled(drawn[:, j]) for j in range(n)})
+
+    def _unknown_draws(self, rows: Rows | None) -> NDArray[np.bool_]:
+        """Rows (N,) whose new responses have a variance that the data do not determine."""
+        estimate, other = self.estimate, equally_good(self.estimate)
+        rows = Rows.of(estimate.parts, estimate.extra) if rows is None else rows
+        if other is None:
+            return np.zeros(len(rows.parts[CONDITIONAL].X), dtype=bool)
+        both = (variances_of_draws(which, rows) for which in (estimate, other))
+        gone = np.isnan(masked(*both)).any(axis=0)
+        if gone.any():
+            warn(
+                f"the variance of new responses in {count_text(int(gone.sum()), 'row')} rests on "
+                "what the data do not determine: no response is drawn there (NaN); "
+                "kind='conditional' keeps the random effects at their modes",
+                RankWarning,
+            )
+        return np.asarray(gone)
 
     def refit(self, y: Any, *, n_jobs: int | None = None, progress: bool | None = None) -> Any:
         """Fit the same model to another response, or to many.

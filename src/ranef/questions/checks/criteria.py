@@ -127,8 +127,10 @@ def _laplace(case: Case) -> Iterator[Candidate]:
 
 
 def _singular(case: Case) -> Iterator[Candidate]:
-    faces = case.fit.optimum.faces
+    faces = [face for face in case.fit.optimum.faces if face.term not in case.unknown_terms]
     if not faces:
+        if case.unknown_terms:  # said there
+            return
         yield Candidate("singularity", "No variance at zero, no correlation at one.", "", "")
         return
     for face in faces:
@@ -410,6 +412,8 @@ def _effects(case: Case) -> Iterator[Candidate]:
     for t, (psi, b) in enumerate(zip(covariances, case.draw.effects, strict=True)):
         term = spec.terms[t]
         if term.kernel is not None or len(b) < FEW_FOR_SHAPE:
+            continue
+        if estimate.components[0].terms[t] in case.unknown_terms:
             continue
         group = spec.factors[term.factor].name
         sizes = effect_sizes(estimate, t)

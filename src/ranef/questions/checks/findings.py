@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ranef.fits.mixed import MixedFit
 from ranef.inference.draws.posterior_draw import PosteriorDraw
+from ranef.inference.undetermined import masked
 from ranef.models.noise import whitened_residuals
 from ranef.models.records import Estimate, LinearEstimate
 from ranef.questions.checks import residual_tests
@@ -124,6 +125,15 @@ class Case:
     @property
     def estimate(self) -> Estimate:
         return self.fit.estimate
+
+    @cached_property
+    def unknown_terms(self) -> frozenset[int]:
+        """Random terms of whose covariance the data do not determine every entry."""
+        other, own = self.fit.equally_good, self.estimate.covariances
+        if other is None:
+            return frozenset()
+        both = masked(tuple(own), tuple(other.estimate.covariances))
+        return frozenset(t for t, psi in enumerate(both) if np.isnan(psi).any())
 
     @property
     def normal(self) -> bool:

@@ -52,6 +52,13 @@ class Partition:
         How `distribution` was found: ``"residual"`` in linear models.
     mean : float or None
         The response's mean at which it was found, where it depends on one.
+    random : float
+        Variance of the random effects, without what counts as residual.
+    residual : float
+        Variance of an observation, effects of single rows included.
+    total : float
+
+    The sums stand beside their parts, since the data may determine a sum alone.
     """
 
     fixed: float
@@ -60,20 +67,30 @@ class Partition:
     distribution: float
     method: str
     mean: float | None
+    random: float
+    residual: float
+    total: float
 
-    @property
-    def random(self) -> float:
-        """Variance of the random effects, without what counts as residual."""
-        return float(self.terms.sum() - self.terms[list(self.overdispersion)].sum())
+    @classmethod
+    def of(
+        cls,
+        fixed: float,
+        terms: Floats,
+        overdispersion: tuple[int, ...],
+        distribution: float,
+        method: str,
+        mean: float | None,
+    ) -> Partition:
+        """Add the parts up."""
+        single = float(terms[list(overdispersion)].sum())
+        random, residual = float(terms.sum()) - single, distribution + single
+        sums = random, residual, fixed + random + residual
+        return cls(fixed, terms, overdispersion, distribution, method, mean, *sums)
 
-    @property
-    def residual(self) -> float:
-        """Variance of an observation, effects of single rows included."""
-        return float(self.distribution + self.terms[list(self.overdispersion)].sum())
-
-    @property
-    def total(self) -> float:
-        return self.fixed + self.random + self.residual
+    def with_terms(self, terms: Floats) -> Partition:
+        """The same with other variances of the random terms."""
+        own = self.overdispersion
+        return self.of(self.fixed, terms, own, self.distribution, self.method, self.mean)
 
 
 def partition(estimate: Estimate, method: str = "auto", mean: float | None = None) -> Partition:
@@ -104,9 +121,9 @@ def partition(estimate: Estimate, method: str = "auto", mean: float | None = Non
         w = estimate.specification.weights
         if isinstance(estimate, LinearEstimate) and estimate.specification.residual is not None:
             own = float(np.mean(residual_covariance(estimate).sds() ** 2))
-            return Partition(fixed, terms, (), estimate.sigma**2 * own, "residual", None)
+            return Partition.of(fixed, terms, (), estimate.sigma**2 * own, "residual", None)
         spread = 1.0 if w is None else float(np.mean(1.0 / w))
-        return Partition(fixed, terms, (), estimate.sigma**2 * spread, "residual", None)
+        return Partition.of(fixed, terms, (), estimate.sigma**2 * spread, "residual", None)
     variance, how, at = _distribution(estimate, method, mean)
     if not np.isfinite(variance):
         raise ModelError(
@@ -114,7 +131,7 @@ def partition(estimate: Estimate, method: str = "auto", mean: float | None = Non
             f"{estimate.family.link} by method={how!r} is not finite, so there is no R2 and no "
             "ICC; another method= may have one"
         )
-    return Partition(fixed, terms, _by_row(estimate), variance, how, at)
+    return Partition.of(fixed, terms, _by_row(estimate), variance, how, at)
 
 
 def _variance(values: Floats) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -325,8 +325,7 @@ def icc(
     parts = _partition(fit, method, mean)
     values = arguments.mapping("at", at, "{'age': 40}")
     if values:
-        terms = partition.term_variances(fit.estimate, _columns_at(fit, values))
-        parts = replace(parts, terms=terms)
+        parts = parts.with_terms(partition.term_variances(fit.estimate, _columns_at(fit, values)))
     slopes = any(term.names != ("(Intercept)",) for term in fit.estimate.specification.terms)
     groups, title = _by_group(fit, parts), f"ICC: {fit.formula}"
     return ICC(parts, groups, values, fit.n_obs, slopes, title, fit.frame.library)

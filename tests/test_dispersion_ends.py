@@ -276,3 +276,40 @@ def test_draws_of_the_inverse_gaussian_at_any_dispersion(log_phi):
     else:
         phi = np.exp(log_phi)
         assert kstest(y, invgauss(mu * phi, scale=1 / phi).cdf).pvalue > 1e-3
+
+
+def wide(seed):
+    """Groups, noise, a predictor, and probabilities that differ between groups."""
+    rng = np.random.default_rng(seed)
+    g, e, x = np.repeat(np.arange(16), 10), rng.normal(size=160), rng.normal(size=160)
+    return g, e, x, 1 / (1 + np.exp(-0.4 * rng.normal(size=16)[g]))
+
+
+def test_effects_without_a_covariance_are_refused_in_words():
+    """A beta response known to six digits: the search ends where derivatives are no numbers."""
+    g, e, x, p = wide(9)
+    fit, heard = fitted(p + 1e-6 * e, "beta", "y ~ x + (1 | g)", g=g, x=x)
+    assert not fit.optimum.converged
+    assert "not proved" in heard
+    with pytest.raises(ModelError, match="not finite around the estimates"):
+        fit.tidy("random")
+
+
+def test_effects_are_drawn_where_proposals_have_no_density():
+    g, e, x, _ = wide(7)
+    fit, _ = fitted(np.exp(6 * e), "Gamma", "y ~ x + (1 | g)", g=g, x=x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert "Check of" in str(ranef.check(fit, n=20, influence=False, rng=1))
+
+
+def test_draws_beyond_all_numbers_have_an_infinite_standard_deviation():
+    """The degrees of freedom of a t may be near zero: quantiles there are, but no variance."""
+    g, e, x, _ = wide(14)
+    fit, _ = fitted(e, "t", "y ~ x + (1 | g)", g=g, x=x)
+    new = {"g": [0], "x": [0.0]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        found = fit.predict(new, kind="conditional", conf_level=0.9, interval="new", rng=1)
+    assert found.std_error[0] == np.inf
+    assert np.isfinite(found[["estimate", "conf_low", "conf_high"]]).all(axis=None)

@@ -370,7 +370,13 @@ def generalised_conditional_covariances(
     """
     own = solution(estimate)
     assembly = own.assembly
-    both = assembly.core.all_mode_covariances(own.x, own.end)
+    try:
+        both = assembly.core.all_mode_covariances(own.x, own.end)
+    except ValueError as error:
+        raise ModelError(
+            "how well the random effects are known cannot be said: the likelihood is not finite "
+            "around the estimates (a dispersion at its end, or a search that did not end)"
+        ) from error
     out = []
     for term in assembly.terms:
         cut = term.columns

@@ -179,8 +179,8 @@ def _step(
     for m in own:
         etas[m] += np.einsum("nr,nr->n", estimate.design.columns(t, m), moved[codes])
     there = _log_density(estimate, etas)
-    gain = np.bincount(codes, there - current, q) - 0.5 * np.sum(proposed**2 - u**2, axis=1)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # where neither has a density nothing moves
+        gain = np.bincount(codes, there - current, q) - 0.5 * np.sum(proposed**2 - u**2, axis=1)
         accepted = np.log(rng.random(q)) < gain
     rows = accepted[codes]
     etas[own] = np.where(rows, etas[own], before)

@@ -329,8 +329,8 @@ def _new(
         if trials is not None:
             y = y / trials[own, None]
         low[own], high[own] = np.quantile(y, tails, axis=1, method="inverted_cdf")
-        with np.errstate(over="ignore"):  # a standard deviation may be beyond all numbers
-            spread[own] = y.std(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # it may be beyond all numbers
+            spread[own] = np.where(np.isinf(y).any(axis=1), np.inf, y.std(axis=1))
     return low, high, spread
 
 

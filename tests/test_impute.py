@@ -208,6 +208,13 @@ def test_arguments_that_are_wrong(fit):
     by = ranef.lmm(MODEL, DATA, residual="us(visit | id, by=arm)")
     with pytest.raises(ModelError, match="takes the covariance of the reference arm"):
         ranef.impute(by, DATA, arm="arm", reference="control", method="j2r", n=2)
+    spread = ranef.lmm(MODEL, DATA, residual="ar1(visit | id)", dispersion="~ arm")
+    own = ranef.lmm(MODEL + " + (0 + dummy(arm, 'drug') | id)", DATA)
+    for differing in (spread, own):
+        with pytest.raises(ModelError, match="takes the covariance of the reference arm"):
+            ranef.impute(differing, DATA, arm="arm", reference="control", method="cr",
+                         time="visit", n=2)  # fmt: skip
+        ranef.impute(differing, DATA, arm="arm", time="visit", n=2, rng=1)
     z = (DATA["y"].fillna(0.0) > 1).astype(int)
     binary = ranef.glmm("z ~ arm", DATA.assign(z=z), family="binomial", random="none")
     with pytest.raises(ModelError, match=r"a fit of ranef\.lmm"):

@@ -213,10 +213,11 @@ def impute(
     method = arguments.choice("method", method, METHODS)
     draws = arguments.choice("parameters", parameters, ("draw", "fixed")) == "draw"
     trial = Trial.of(fit, data, arm, reference, time, needed=method != "mar" or delta != 0.0)
-    if method != "mar" and trial.own.residual is not None and trial.own.residual.by is not None:
+    if method != "mar" and trial.arms_differ_in_covariance():
         raise ModelError(
-            f"method={method!r} takes the covariance of the reference arm, and this model has one "
-            "for each level of by=; fit one covariance for all arms"
+            f"method={method!r} takes the covariance of the reference arm, and in this model that "
+            "of the arms differs (by=, dispersion= or random effects of the arm); fit one "
+            "covariance for all arms"
         )
     source, count = arguments.generator(rng), arguments.count("n", n)
     more = trial.shifts(delta, reference)
@@ -354,20 +355,31 @@ class Trial:
             part.X @ now.beta + (0.0 if part.offset is None else part.offset)
             for part in (self.own, self.other)
         ]
-        own, fit = self.own, self.fit.estimate
-        noise = Noise.of(fit, own.residual, own.weights, len(self.y))
-        if now.residual is not None:
-            noise = Noise(own.residual, own.weights, len(self.y), now.residual)
         out = self.y.copy()
-        residuals = self._residual_covariances(noise)
-        for patient, R in zip(self.patients, residuals, strict=True):
+        for patient, V in zip(self.patients, self._covariances(self.own, now), strict=True):
             rows = patient.rows
-            V = now.sigma**2 * R
-            for (_, z), psi in zip(own.random or (), now.covariances, strict=True):
-                V = V + z[rows] @ psi @ z[rows].T
             mean = assumed_mean(means[0][rows], means[1][rows], patient, method)
             drawn = drawn_missing(self.y[rows], mean, V, patient.missing, rng)
             out[rows[patient.missing]] = drawn
+        return out
+
+    def arms_differ_in_covariance(self) -> bool:
+        """Whether a patient's responses have another covariance under the reference."""
+        now = DrawnParameters.at(self.fit.estimate)
+        own, reference = self._covariances(self.own, now), self._covariances(self.other, now)
+        return not all(np.allclose(V, W, rtol=1e-9) for V, W in zip(own, reference, strict=True))
+
+    def _covariances(self, part: PartRows, now: DrawnParameters) -> list[Floats]:
+        """Covariance (m, m) of each patient's responses."""
+        noise = Noise.of(self.fit.estimate, part.residual, part.weights, len(self.y))
+        if now.residual is not None:
+            noise = Noise(part.residual, part.weights, len(self.y), now.residual)
+        out: list[Floats] = []
+        for patient, R in zip(self.patients, self._residual_covariances(noise), strict=True):
+            V = now.sigma**2 * R
+            for (_, z), psi in zip(part.random or (), now.covariances, strict=True):
+                V = V + z[patient.rows] @ psi @ z[patient.rows].T
+            out.append(V)
         return out
 
     def _residual_covariances(self, noise: Noise) -> list[Floats]:

@@ -52,6 +52,8 @@ Floats = NDArray[np.float64]
 
 OUT_OF_RANGE = (np.linalg.LinAlgError, OverflowError, ZeroDivisionError)
 """What a covariance raises at parameters beyond all reason."""
+DIGITS = 1e-4
+"""How well two ways of computing r2 agree where it has digits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -387,7 +389,7 @@ class StructuredProblem:
         C = (C + C.T) / 2
         beta = C @ Xy
         r2 = yy - float(Xy @ beta)
-        if not r2 > 0:
+        if not (r2 > 0 and _has_digits(r2, total.S, beta)):
             return None
         criterion = total.log_determinant + m * (1.0 + np.log(2.0 * np.pi * r2 / m))
         criterion += self._shift(m, reml)
@@ -506,6 +508,8 @@ class StructuredProblem:
         C = np.linalg.inv(XX)
         beta = C @ Xy
         r2, slope = float(total.S[p, p] - Xy @ beta), 0.0
+        if not _has_digits(r2, total.S, beta):
+            return None
         if held is not None:
             pull = C @ held.a
             spread, gap = float(held.a @ pull), float(held.value - held.a @ beta)
@@ -602,6 +606,16 @@ def _tangent(structure: Structure, theta: Floats, second: Floats) -> Floats:
     basis = basis[:, sizes > 1e-10 * sizes.max(initial=1e-300)]
     flat = second.reshape(k * k, r * r).T
     return np.asarray((basis @ (basis.T @ flat)).T.reshape(second.shape))
+
+
+def _has_digits(r2: float, S: Floats, beta: Floats) -> bool:
+    """Whether r2 = y'Wy - y'WX beta is what its quadratic form says.
+
+    Next to a singular covariance its terms may be 1e15 times as large as their difference, which
+    is rounding alone; a search would take that for likelihood.
+    """
+    b = np.append(-beta, 1.0)
+    return abs(float(b @ S @ b) - r2) < DIGITS * r2
 
 
 def _added(a: Sums, b: Sums) -> Sums:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable
 from typing import BinaryIO
 
+from ranef.cli.foreign import foreign_archive
 from ranef.errors import FileError
 
 __all__ = ["WORKBOOK", "Limit", "decompressed"]
@@ -109,6 +110,9 @@ def decompressed(content: bytes, shown: str, limit: Limit) -> bytes:
 def _zip(content: bytes, shown: str, limit: Limit) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = [name for name in archive.namelist() if _is_data(name)]
+        what = foreign_archive(names)
+        if what is not None:
+            raise FileError(f"{shown} is {what}")
         if WORKBOOK in names:
             limit.check(sum(map(_weight_of_part, archive.infolist())), shown)
             return content

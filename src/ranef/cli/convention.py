@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-__all__ = ["Convention", "Look", "Note", "converted", "decide", "whole_numbers"]
+__all__ = ["Convention", "Look", "Note", "converted", "decide", "numbers_of", "whole_numbers"]
 
 SIGN, EXPONENT = "[+-]?", "([eE][+-]?[0-9]+)?"
 WHOLE = f"^{SIGN}[0-9]+$"
@@ -45,7 +45,11 @@ def grouped(mark: str, decimal: str) -> str:
     m, d = f"[{re.escape(mark)}]", re.escape(decimal)
     if mark in " '":
         m = "[ \u00a0\u2009\u202f]" if mark == " " else "['\u2019]"
-    return f"^{SIGN}[1-9][0-9]?[0-9]?({m}[0-9][0-9][0-9])+({d}[0-9]*)?$"
+    western = f"{SIGN}[1-9][0-9]?[0-9]?({m}[0-9][0-9][0-9])+"
+    if mark != ",":
+        return f"^{western}({d}[0-9]*)?$"
+    indian = f"{SIGN}[1-9][0-9]?(,[0-9][0-9])+,[0-9][0-9][0-9]"  # lakhs and crores
+    return f"^({western}|{indian})({d}[0-9]*)?$"
 
 
 def pattern_of(convention: Convention) -> str:
@@ -290,16 +294,9 @@ def _odd(look: Look, convention: Convention, right: Any) -> Note | None:
             f"number; {shown} {verb} as missing"
         )
         return Note(text, look.name, in_use=True)
-    for mark in " '" if convention.thousands not in (" ", "'") else "":
-        grouping = Convention(convention.decimal, mark, True)
-        groups = look.has(grouped(mark, convention.decimal))
-        if groups.any() and (right | look.numbers(grouping)).all():
-            value = values[int(groups.argmax())]
-            text = (
-                f"column {look.name!r} is read as text, since the {NAMES[mark]} seems to group the "
-                f"digits of {value!r}; --thousands={shlex.quote(mark)} reads numbers"
-            )
-            return Note(text, look.name, in_use=True)
+    grouping = _grouping(look, convention, right)
+    if grouping is not None:
+        return grouping
     mark = OTHER[convention.decimal]
     other = Convention(mark, None if convention.thousands == mark else convention.thousands, True)
     if not (right | look.numbers(other) | look.has(three(mark))).all():
@@ -311,6 +308,62 @@ def _odd(look: Look, convention: Convention, right: Any) -> Note | None:
         f"numbers are written with --decimal and --thousands"
     )
     return Note(text, look.name, in_use=True)
+
+
+def _grouping(look: Look, convention: Convention, right: Any) -> Note | None:
+    """Say that a blank or an apostrophe seems to group digits, and how it is read."""
+    if convention.thousands in (" ", "'"):
+        return None
+    decimals = [convention.decimal, *([] if convention.settled else [OTHER[convention.decimal]])]
+    for decimal in decimals:
+        for mark in " '":
+            groups = look.has(grouped(mark, decimal))
+            every = right | look.numbers(Convention(decimal, mark, True))
+            if not groups.any() or not every.all():
+                continue
+            value = look.distinct.to_pylist()[int(groups.argmax())]
+            also = "" if decimal == convention.decimal else f" --decimal={decimal}"
+            text = (
+                f"column {look.name!r} is read as text, since the {NAMES[mark]} seems to group the "
+                f"digits of {value!r}; --thousands={shlex.quote(mark)}{also} reads numbers"
+            )
+            return Note(text, look.name, in_use=True)
+    return None
+
+
+def numbers_of(look: Look, decimal: str | None, thousands: str | None) -> tuple[Any, Note | None]:
+    """Return a column as numbers by its own way of writing them; what nothing decides is a note.
+
+    Parameters
+    ----------
+    look : Look
+    decimal, thousands : str or None
+        As the user gave them.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    convention = decide([look], ";", decimal, thousands)
+    if not convention.settled and look.has(three(convention.decimal)).any():
+        return None, Note(_question(look, convention), look.name)
+    right = _mask(look.numbers(convention))
+    wrong = look.distinct.filter(pc.invert(right))
+    if len(wrong):
+        return None, _odd(look, convention, look.numbers(convention))
+    text = look.written
+    if convention.thousands is not None:
+        text = _ungrouped(text, convention.thousands)
+    text = pc.replace_substring(text, convention.decimal, ".")
+    numbers = pc.replace_substring_regex(text, r"^\+", "").cast(pa.float64())
+    return numbers.to_numpy(zero_copy_only=False), None
+
+
+def _ungrouped(text: Any, mark: str) -> Any:
+    """Take the marks between groups of digits away."""
+    import pyarrow.compute as pc
+
+    marks = {" ": " \u00a0\u2009\u202f", "'": "'\u2019"}.get(mark, mark)
+    return pc.replace_substring_regex(text, f"[{re.escape(marks)}]", "")
 
 
 def _whole(look: Look) -> Any:
@@ -361,10 +414,7 @@ def _parsed(look: Look, convention: Convention) -> tuple[Any, Note | None]:
                 f"{' and a fraction' if convention.decimal in value else ''}"
             )
             note = Note(words, look.name, in_use=True)
-            marks = {" ": " \u00a0\u2009\u202f", "'": "'\u2019"}
-            text = pc.replace_substring_regex(
-                text, f"[{re.escape(marks.get(convention.thousands, convention.thousands))}]", ""
-            )
+            text = _ungrouped(text, convention.thousands)
     if convention.decimal != ".":
         text = pc.replace_substring(text, convention.decimal, ".")
     numbers = pc.replace_substring_regex(text, r"^\+", "").cast(pa.float64())

@@ -15,8 +15,8 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,17 @@ import numpy as np
 
 from ranef.cli.above import title_lines
 from ranef.cli.convention import Convention, Look, Note, converted, decide
+from ranef.cli.lines import (
+    ends_as_here,
+    fields_of_any_length,
+    first_record,
+    is_blank,
+    next_line,
+    rewritten,
+    separator_of,
+    unusual_mark,
+    without_comments,
+)
 from ranef.cli.typed import read_typed
 from ranef.errors import FileError
 
@@ -33,8 +44,6 @@ Place = Callable[[int], str]
 Read = tuple[Any, list[Note], Place | None]
 
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", ".")
-
-SEPARATORS = ",;\t|"
 
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -78,11 +87,26 @@ class Body:
     before : int
         Lines of the file left out above.
     separator : str
+    spaced : bool
+        Whether a blank follows each separator.
     """
 
     content: bytes
     before: int
     separator: str
+    spaced: bool = False
+
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the line of the file that each record begins in, and its fields."""
+        lines = io.TextIOWrapper(io.BytesIO(self.content), "utf-8", "replace", newline="")
+        spaced = self.spaced or self.separator == " "
+        reader = csv.reader(lines, delimiter=self.separator, skipinitialspace=spaced)
+        begin = 0
+        with fields_of_any_length():
+            for record in reader:
+                if not is_blank(record):
+                    yield self.before + begin + 1, record
+                begin = reader.line_num
 
 
 def read_delimited(content: bytes, shown: str, dialect: Dialect) -> Read:
@@ -112,8 +136,8 @@ def read_delimited(content: bytes, shown: str, dialect: Dialect) -> Read:
     >>> place(1)
     'line 3'
     """
-    body, notes = _body(_as_utf8(content, shown, dialect), shown, dialect)
-    header, first = _first_records(body, shown)
+    body, notes = _body(ends_as_here(_as_utf8(content, shown, dialect)), shown, dialect)
+    body, header, first = _first_records(body, shown)
     _check_names(header, shown)
     _check_width(header, first, body.separator, shown)
     options: dict[str, Any] = {
@@ -122,15 +146,58 @@ def read_delimited(content: bytes, shown: str, dialect: Dialect) -> Read:
         "dtype": str,
         "keep_default_na": False,
         "na_values": [*MISSING, *dialect.missing],
+        "skipinitialspace": body.spaced,
     }
     if len(first) > len(header) and first[-1].strip() == "":
         options["index_col"] = False
+        _check_ends(body, len(header), shown)
     fields = _Fields(body, header, options, dialect, partial(_parsed, shown, body))
     found = fields.with_numbers() if len(first) <= len(header) else None
     data, said = fields.as_text() if found is None else found
     quoted = b'"' in body.content
     open_quote = _open_quote(data, body, len(header), fields.place) if quoted else []
-    return data, notes + open_quote + said, fields.place
+    unsplit = _unsplit(header, first)
+    width = len(header) + (len(first) > len(header) and "index_col" not in options)
+    ends = data.columns[-1:]
+    short = _short_rows(body, width) if data[ends].isna().any(axis=None) else []
+    return data, notes + open_quote + unsplit + short + said, fields.place
+
+
+def _check_ends(body: Body, width: int, shown: str) -> None:
+    """Refuse values behind the last name, where other rows have a separator and nothing."""
+    for line, record in body.records():
+        beyond = [field for field in record[width:] if field.strip()]
+        if beyond:
+            raise FileError(
+                f"{shown} has {width} column names, and behind them {beyond[0][:SHOWN]!r} in line "
+                f"{line:,}; name that column, or take the field out"
+            )
+
+
+def _unsplit(header: Sequence[str], first: Sequence[str]) -> list[Note]:
+    mark = unusual_mark(header, first)
+    if mark is None:
+        return []
+    return [Note(f"the table has one column, {header[0][:SHOWN]!r}; --sep={mark} splits it")]
+
+
+def _short_rows(body: Body, width: int) -> list[Note]:
+    """Say which rows end before the last column: what lacks counts as missing."""
+    count, first = 0, (0, 0)
+    with contextlib.suppress(csv.Error):
+        for line, record in body.records():
+            if len(record) < width:
+                count, first = count + 1, first if count else (line, len(record))
+    if not count:
+        return []
+    rows = "one row has" if count == 1 else f"{count:,} rows have"
+    line, fields = first
+    return [
+        Note(
+            f"{rows} fewer fields than there are columns (line {line:,} has {fields} of {width}); "
+            "what lacks at the end counts as missing"
+        )
+    ]
 
 
 def _open_quote(data: Any, body: Body, width: int, place: Place) -> list[Note]:
@@ -226,26 +293,19 @@ def settle(
 
 def line_of(body: Body, row: int) -> str:
     """Say which line of the file a row begins in."""
-    lines = io.TextIOWrapper(io.BytesIO(body.content), "utf-8", "replace", newline="")
-    reader = csv.reader(lines, delimiter=body.separator)
-    count, begin = -2, 0
-    while count < row:
-        begin = reader.line_num
-        record = next(reader)
-        count += bool(record)
-    return f"line {body.before + begin + 1:,}"
+    for count, (line, _) in enumerate(body.records(), -1):
+        if count == row:
+            return f"line {line:,}"
+    return f"row {row + 1:,}"
 
 
 def _last_line(body: Body) -> str:
     """Say which line of the file its last record begins in."""
-    lines = io.TextIOWrapper(io.BytesIO(body.content), "utf-8", "replace", newline="")
-    reader = csv.reader(lines, delimiter=body.separator)
-    begin = end = 0
-    with contextlib.suppress(csv.Error):  # longer than a field may be: it is the last
-        for _ in reader:
-            begin, end = end, reader.line_num
-        return f"line {body.before + begin + 1:,}"
-    return f"line {body.before + end + 1:,}"
+    last = body.before + 1
+    with contextlib.suppress(csv.Error):
+        for line, _ in body.records():
+            last = line
+    return f"line {last:,}"
 
 
 def _as_utf8(content: bytes, shown: str, dialect: Dialect) -> bytes:
@@ -310,8 +370,8 @@ def _body(content: bytes, shown: str, dialect: Dialect) -> tuple[Body, list[Note
     start, before, notes = 0, 0, list[Note]()
     separator = dialect.separator
     while before < dialect.skip and start < len(content):
-        start, before = _next_line(content, start), before + 1
-    while line := content[start : _next_line(content, start)]:
+        start, before = next_line(content, start), before + 1
+    while line := content[start : next_line(content, start)]:
         if before == dialect.skip and (stated := re.match(rb'"?sep=(.)"?\s*$', line)):
             separator = separator or stated[1].decode("utf-8", "replace")
         elif line.strip():
@@ -325,7 +385,7 @@ def _body(content: bytes, shown: str, dialect: Dialect) -> tuple[Body, list[Note
         )
     above = 0
     while content[start:].startswith(b"#") and not _is_header(content, start, separator):
-        start, before, above = _next_line(content, start), before + 1, above + 1
+        start, before, above = next_line(content, start), before + 1, above + 1
     body = content[start:].lstrip(b"\r\n")
     before += content[start : len(content) - len(body)].count(b"\n")
     if not body.strip():
@@ -334,15 +394,24 @@ def _body(content: bytes, shown: str, dialect: Dialect) -> tuple[Body, list[Note
         body = body[1:].lstrip(b" ")
         notes.append(Note("the # before the first column name is left out"))
     if above:
-        notes.append(Note(f"{above:,} line{'s' * (above > 1)} of comments (#) left out"))
-        body = re.sub(rb"(?m)^#.*$", b"", body)
+        body, among, first = without_comments(body)
+        notes.append(Note(_comments(above, among, before + 1 + (first or 0))))
     titles = 0 if dialect.skip else title_lines(body, separator)
     if titles:
         for _ in range(titles):
-            body = body[_next_line(body, 0) :]
+            body = body[next_line(body, 0) :]
         before += titles
         notes.append(Note(above_words(titles, f"line {before + 1:,}")))
-    return Body(body, before, separator or _sniffed(body)), notes
+    return Body(body, before, separator or separator_of(body)), notes
+
+
+def _comments(above: int, among: int, first: int) -> str:
+    """Say how many lines of comments were left out, above the names and among the rows."""
+    said = f"{above:,} line{'s' * (above > 1)} of comments (#) left out"
+    if not among:
+        return said
+    begin = "begins" if among == 1 else "begin"
+    return f"{said}, and {among:,} below the names that {begin} with # (line {first:,})"
 
 
 def above_words(count: int, names: str) -> str:
@@ -351,46 +420,54 @@ def above_words(count: int, names: str) -> str:
     return f"{lines} above the names left out, which stand in {names}; --skip says otherwise"
 
 
-def _next_line(content: bytes, start: int) -> int:
-    """Return where the line after that at `start` begins."""
-    end = content.find(b"\n", start)
-    return len(content) if end < 0 else end + 1
-
-
 def _is_header(content: bytes, start: int, separator: str | None) -> bool:
     """Tell whether a line that begins with # holds the names: the next has as many fields."""
-    middle = _next_line(content, start)
-    line, after = content[start:middle], content[middle : _next_line(content, middle)]
-    mark = (separator or _sniffed(line)).encode()
+    middle = next_line(content, start)
+    line, after = content[start:middle], content[middle : next_line(content, middle)]
+    mark = (separator or separator_of(line)).encode()
     fields = re.sub(rb'"[^"]*"', b"", line).count(mark)
     next_fields = re.sub(rb'"[^"]*"', b"", after).count(mark)
     numbers = re.search(rb"(?:^|[\s,;|\"])[+-]?[.,]?\d", after) is not None
     return numbers and mark != b" " and 0 < fields == next_fields and not after.startswith(b"#")
 
 
-def _sniffed(content: bytes) -> str:
-    """Return the separator that occurs most in the first line, outside quotes."""
-    first = content[: _next_line(content, 0)].decode("utf-8", "replace")
-    line = re.sub(r'"[^"]*"', "", first)
-    counts = {mark: line.count(mark) for mark in SEPARATORS}
-    best = max(counts, key=lambda mark: counts[mark])
-    if counts[best] > 0:
-        return best
-    return " " if len(line.rstrip("\r\n").split(" ")) > 1 else ","
+def _first_records(body: Body, shown: str) -> tuple[Body, list[str], list[str]]:
+    """Return the names and the first row, and the lines with no blanks around the names."""
+    header, first = _two_records(body, shown)
+    if _is_spaced(body, header, first):
+        body = replace(body, spaced=True)
+        header, first = _two_records(body, shown)
+    names = [name.strip().strip("\ufeff").strip() for name in header]
+    if names == header:
+        return body, header, first
+    line = first_record(body.content)
+    content = rewritten(names, body.separator) + body.content[len(line) :]
+    cleaned = replace(body, content=content)
+    if _two_records(cleaned, shown) == (names, first):
+        return cleaned, names, first
+    return body, header, first
 
 
-def _first_records(body: Body, shown: str) -> tuple[list[str], list[str]]:
-    lines = io.TextIOWrapper(io.BytesIO(body.content), "utf-8", newline="")
-    records = filter(
-        None,
-        csv.reader(lines, delimiter=body.separator, skipinitialspace=body.separator == " "),
-    )
+def _two_records(body: Body, shown: str) -> tuple[list[str], list[str]]:
     try:
-        return next(records), next(records, [])
+        names_end = len(first_record(body.content))
+        body.content[: next_line(body.content, next_line(body.content, names_end))].decode("utf-8")
+        records = (record for _, record in body.records())
+        header, first = next(records, []), next(records, [])
     except UnicodeDecodeError as error:
         raise FileError(_not_text(body.content, "utf-8", shown)) from error
     except csv.Error as error:
         raise FileError(f"the first lines of {shown} are no records of a table: {error}") from error
+    if not header:
+        raise FileError(f"{shown} is empty")
+    return header, first
+
+
+def _is_spaced(body: Body, header: Sequence[str], first: Sequence[str]) -> bool:
+    """Tell whether a blank follows each separator, in the names and in the first row."""
+    fields = [*header[1:], *(field for field in first[1:] if field)]
+    apart = body.separator not in " \t" and len(header) > 1 and len(first) > 1
+    return apart and all(field.startswith(" ") for field in fields)
 
 
 def _check_names(header: Sequence[str], shown: str) -> None:
@@ -426,7 +503,23 @@ def _parsed(shown: str, body: Body, content: bytes, options: dict[str, Any]) -> 
                 f"a quotation mark that opens in {_last_line(body)} is not closed; close it, or "
                 "take the marks out"
             )
+        reason = _too_long(reason, body)
         raise FileError(f"{shown} cannot be read as a table: {reason}") from error
+
+
+def _too_long(reason: str, body: Body) -> str:
+    """Name the line of the file that has more fields than there are columns."""
+    said = re.match(r"Expected (\d+) fields in line \d+, saw (\d+)", reason)
+    if said is None:
+        return reason
+    expected, saw = map(int, said.groups())
+    where = next((line for line, record in body.records() if len(record) == saw), None)
+    if where is None:
+        return reason
+    return (
+        f"line {where:,} has {saw} fields, and the lines above it {expected}; quote fields that "
+        f"contain the separator ({body.separator!r}), or give --sep"
+    )
 
 
 def _without_row_names(data: Any, header: Sequence[str]) -> tuple[Any, list[Note]]:

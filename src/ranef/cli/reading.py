@@ -18,9 +18,17 @@ from typing import Any
 
 from ranef.cli.arrow_size import unpacked_size
 from ranef.cli.compression import Limit, decompressed
+from ranef.cli.convention import Look, numbers_of
 from ranef.cli.delimited import Dialect, Note, Place, Read, read_delimited
+from ranef.cli.foreign import foreign
 from ranef.cli.ordering import in_order, natural_order_note
-from ranef.cli.suspicion import are_percentages, missing_marks, percentages, row_of_sums
+from ranef.cli.suspicion import (
+    are_percentages,
+    filled_once,
+    missing_marks,
+    percentages,
+    row_of_sums,
+)
 from ranef.errors import DataError, FileError, UnknownColumnError, suggestion
 
 __all__ = ["FileTable", "Reading", "read_table", "without_marks"]
@@ -117,7 +125,7 @@ def read_table(source: str, reading: Reading) -> FileTable:
         raise FileError(f"{source[:SHOWN]!r} has column names but no rows")
     data = without_marks(_without_lists(data, reading, notes), reading.missing)
     for name in reading.numbers:
-        data[name] = _as_numbers(_column(data, name), name, notes, place)
+        data[name] = _as_numbers(_column(data, name), name, reading, notes, place)
     for name in reading.factors:
         data[name] = _column(data, name).astype("category")
     ordered = dict(reading.levels)
@@ -191,6 +199,7 @@ def _doubtful(data: Any, reading: Reading, place: Place) -> list[str]:
     return [
         *missing_marks(data, names),
         *percentages(data, text),
+        *filled_once(data, names),
         *([] if sums is None else [sums]),
     ]
 
@@ -251,14 +260,19 @@ def _not_found(path: Path) -> str:
 
 
 def _parsed(content: bytes, source: str, shown: str, reading: Reading, limit: Limit) -> Read:
-    content = decompressed(content, shown, limit)
+    content = decompressed(decompressed(content, shown, limit), shown, limit)
     if not content.strip():
         raise FileError(f"{shown} is empty")
+    what = foreign(content)
+    if what is not None:
+        raise FileError(f"{shown} is {what}")
     if content.startswith(ZIP):
         from ranef.cli.workbook import read_workbook
 
         return read_workbook(content, shown, reading, reading.sheet, limit)
     if content.startswith(OLD_OFFICE):
+        if "EncryptedPackage".encode("utf-16-le") in content:
+            raise FileError(f"{shown} is locked with a password; save it without one, or as CSV")
         raise FileError(f"{shown} is a workbook of Excel before 2007; save it as .xlsx or CSV")
     for mark, kind in BINARY.items():
         if content.startswith(mark):
@@ -332,12 +346,23 @@ def _column(data: Any, name: str) -> Any:
     return data[name]
 
 
-def _as_numbers(column: Any, name: str, notes: list[Note], place: Place | None) -> Any:
+def _as_numbers(
+    column: Any, name: str, reading: Reading, notes: list[Note], place: Place | None
+) -> Any:
     import pandas as pd
 
+    if pd.api.types.is_numeric_dtype(column):
+        return column
     cells = column.astype("object")
-    if are_percentages(column):
-        cells = cells.str.strip().str.rstrip("%").str.strip().str.replace(",", ".", regex=False)
+    texts = all(isinstance(cell, str) for cell in column.dropna().unique())
+    if texts and len(column.dropna()):
+        if are_percentages(column):
+            cells = cells.str.strip().str.rstrip("%").str.strip()
+        values, note = numbers_of(Look(name, cells), reading.decimal, reading.thousands)
+        if values is not None:
+            return pd.Series(values, index=column.index)
+        if note is not None and note.column == name:
+            raise DataError(f"--number {name}: {note.text}")
     numbers = pd.to_numeric(cells, errors="coerce")
     wrong = column.notna() & numbers.isna()
     if wrong.any():

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ranef.tables.missing_codes import MissingCode, missing_codes
 
-__all__ = ["are_percentages", "missing_marks", "percentages", "row_of_sums"]
+__all__ = ["are_percentages", "filled_once", "missing_marks", "percentages", "row_of_sums"]
 
 NAMED = 3
+HEADED = 0.6
 WORDS = "totals?|sum|overall|gesamt(summe)?|insgesamt|summe|somme|suma|totaal|totale"
 SUMS = re.compile(rf"(grand |sub)?({WORDS})\W*", re.IGNORECASE)
 
@@ -71,7 +72,8 @@ def are_percentages(column: Any) -> bool:
     )
 
 
-PERCENT = re.compile(r"[+-]?\d+([.,]\d+)?\s?%")
+PERCENT = re.compile(r"[+-]?(\d+([.,]\d+)?|\d{1,3}([.,' ]\d{3})+([.,]\d+)?)\s?%")
+PLAIN = re.compile(r"[+-]?\d+([.,]\d{1,2})?\s?%")
 
 
 def percentages(data: Any, columns: Iterable[str]) -> list[str]:
@@ -86,11 +88,42 @@ def percentages(data: Any, columns: Iterable[str]) -> list[str]:
     found = []
     for name in columns:
         if are_percentages(data[name]):
-            first = str(data[name].dropna().iloc[0]).strip()
+            cells = (str(cell).strip() for cell in data[name].dropna())
+            first = next(filter(PLAIN.fullmatch, cells), "")
             value = first.rstrip("%").strip().replace(",", ".")
+            how = f"reads {first!r} as {value}" if first else "reads them as numbers"
             found.append(
                 f"column {name!r} holds percentages, which stay text; --number "
-                f"{shlex.quote(name)} reads {first!r} as {value}"
+                f"{shlex.quote(name)} {how}"
+            )
+    return found
+
+
+def filled_once(data: Any, columns: Iterable[str]) -> list[str]:
+    """Say which columns have a label only at the head of each block, as merged cells have.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> wards = pd.DataFrame({"ward": ["A", None, None, "B", None, "C", None]})
+    >>> for words in filled_once(wards, ["ward"]):
+    ...     print(words)
+    column 'ward' is filled in 3 of 7 rows, each time with another label, as merged ...
+    """
+    import pandas as pd
+
+    found = []
+    for name in columns:
+        column = data[name]
+        if pd.api.types.is_float_dtype(column) or pd.api.types.is_bool_dtype(column):
+            continue
+        labels, n = column.dropna(), len(column)
+        headed = NAMED <= len(labels) <= HEADED * n and bool(column.notna().iloc[0])
+        if headed and labels.is_unique:
+            found.append(
+                f"column {str(name)!r} is filled in {len(labels):,} of {n:,} rows, each time with "
+                "another label, as merged cells are; the other rows count as missing: repeat the "
+                "label in each row"
             )
     return found
 

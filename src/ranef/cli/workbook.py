@@ -15,6 +15,7 @@ from ranef.errors import FileError, suggestion
 __all__ = ["read_workbook"]
 
 BYTES_OF_ROW = 64
+DIGITS = 10**15
 MIDNIGHT = datetime.time()
 
 
@@ -35,7 +36,8 @@ def read_workbook(
     """
     import pandas as pd
 
-    rows, notes = _rows(content, shown, sheet, limit or Limit())
+    limit = limit or Limit()
+    rows, notes, name = _rows(content, shown, sheet, limit)
     rows = rows[dialect.skip :]
     above = next((i for i, row in enumerate(rows) if _filled(row)), len(rows))
     if above == len(rows):
@@ -62,6 +64,9 @@ def read_workbook(
     ):
         notes.append(Note("a column without a name (row names?) is left out"))
     place = [f"row {dialect.skip + i:,} of the sheet" for i, _ in numbered].__getitem__
+    empty = [name for name, cells in columns.items() if all(cell is None for cell in cells)]
+    notes += _without_values(content, shown, name, limit, empty, names) if empty else []
+    notes += [note for name, cells in columns.items() for note in _cut_digits(name, cells)]
     texts = [name for name, cells in columns.items() if _texts(cells)]
     looks = [Look(name, pd.Series(columns[name]), place) for name in texts]
     convention = decide(looks, ";", dialect.decimal, dialect.thousands)
@@ -78,8 +83,8 @@ def read_workbook(
 
 def _rows(
     content: bytes, shown: str, sheet: str | None, limit: Limit
-) -> tuple[list[Any], list[Note]]:
-    """Return the cells of the sheet asked for, or of the only one that has any."""
+) -> tuple[list[Any], list[Note], str]:
+    """Return the cells of the sheet asked for, or of the only one that has any, and its name."""
     try:
         import openpyxl
     except ImportError:
@@ -110,7 +115,47 @@ def _rows(
     if len(found) > 1:
         listed = ", ".join(map(repr, list(found)[:20]))
         raise FileError(f"{shown} has {len(found)} sheets with cells ({listed}); name one: --sheet")
-    return next(iter(found.values())), []
+    name = next(iter(found))
+    return found[name], [], name
+
+
+def _without_values(
+    content: bytes, shown: str, sheet: str, limit: Limit, empty: list[str], names: list[str]
+) -> list[Note]:
+    """Say which empty columns hold formulas: programs that write workbooks do not compute them."""
+    import openpyxl
+
+    places, found = {names.index(name): name for name in empty}, set()
+    book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=False)
+    for row in _cells(book[sheet], shown, limit):
+        found |= {
+            places[j]
+            for j, cell in enumerate(row)
+            if j in places and isinstance(cell, str) and cell.startswith("=")
+        }
+    return [
+        Note(
+            f"column {name!r} holds formulas of which the file has no values; open it in Excel or "
+            "LibreOffice and save it, which computes them",
+            name,
+        )
+        for name in found
+    ]
+
+
+def _cut_digits(name: str, cells: list[Any]) -> list[Note]:
+    """Say where whole numbers have more than the 15 digits that Excel keeps."""
+    long = [cell for cell in cells if isinstance(cell, int | float) and abs(cell) >= DIGITS]
+    if not any(float(cell).is_integer() for cell in long):
+        return []
+    return [
+        Note(
+            f"column {name!r} has whole numbers of more than 15 digits, of which Excel keeps 15: "
+            "ids may be changed or merged; keep them as text in the sheet",
+            name,
+            in_use=True,
+        )
+    ]
 
 
 def _cells(sheet: Any, shown: str, limit: Limit) -> list[Any]:

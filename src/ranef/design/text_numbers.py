@@ -11,9 +11,12 @@ from ranef.tables import Table, look_of, reads_as_number
 __all__ = ["refuse_numbers_as_text", "refuse_text_column"]
 
 HELD = {"percentage": "percentages", "date": "dates", "sum of money": "sums of money"}
+COMPARED = "number with a sign of comparison"
 CONVERSIONS = {
     "number with a dash for its sign": "convert it, with '-' for the dash",
     "number with its sign behind it or in brackets": "convert it, with '-' in front",
+    COMPARED: ("values below or above a limit are known in part: put a number in their place"),
+    "number in quotation marks": "convert it, without the marks",
     "sum of money": "convert it, without the sign of the currency",
     "percentage": "convert it, without the %",
     "date": "convert it; as.numeric() in the formula gives the days of dates, the seconds of times",
@@ -34,6 +37,8 @@ def refuse_numbers_as_text(name: str, value: Categories) -> None:
             "for categories"
         )
     telling = [look for look in looks if look not in (None, "number")]
+    if set(looks) <= {COMPARED, None}:  # bands such as "<65" and ">=65"
+        return
     decimal = any("." in level for level in levels if reads_as_number(level))
     if wrong or not (telling or decimal):
         return

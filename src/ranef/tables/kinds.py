@@ -85,6 +85,8 @@ def is_missing(value: Any) -> bool:
         return True
     if isinstance(value, (float, np.floating, np.datetime64, np.timedelta64)):
         return bool(value != value)
+    if type(value).__name__ == "Decimal":
+        return bool(value.is_nan())
     return type(value).__name__ in ("NAType", "NaTType")
 
 

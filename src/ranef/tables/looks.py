@@ -22,17 +22,34 @@ GROUPED = re.compile(r"[+-]?\d{1,3}([,'\u2019\u00a0\u2009\u202f ]\d{3})+(\.\d+)?
 OTHER_GROUPS = re.compile(r"[+-]?\d{1,2}(,\d{2})+,\d{3}(\.\d+)?")
 BEHIND = re.compile(r"\d[\d.,]*\s?[-\u2212]|\(\s?\d[\d.,]*\s?\)")
 PERCENT = re.compile(r"[+-]?\d+([.,]\d+)?\s?[%\u2030]")
-CURRENCY, AMOUNT = "([$\u20ac\u00a3\u00a5]|CHF|EUR|GBP|JPY|USD)", r"[+-]?\d[\d.,' ]*"
+CURRENCY = (
+    "((A|C|HK|NZ|R|S|US)?[$]|[\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd\u20aa\u20ba\u0e3f\u20ab\u20a6\u20b1\u20b4]"
+    "|CHF|EUR|GBP|JPY|USD|INR|CNY|AUD|CAD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|ZAR|Rs[.]?|Fr[.]|kr[.]?"
+    "|z\u0142|K\u010d|Ft)"
+)
+AMOUNT = r"[+-]?\d[\d.,' \u2019\u00a0\u202f]*(,-|,\u2013|\.-)?"
 DASHED = re.compile(r"[\u2212\u2013\ufe63\uff0d](\d+([.,]\d+)?|[.,]\d+)([eE][+-]?\d+)?")
 MONEY = re.compile(rf"[+-]?{CURRENCY}\s?{AMOUNT}|{AMOUNT}\s?{CURRENCY}")
 TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?"
-MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+MONTH = (
+    r"(jan|feb|f\u00e9v|fev|mar|m\u00e4r|m\u00e6r|mrt|apr|avr|abr|may|mai|mag|maj|jun|juin|giu|jul|juil|lug|aug"
+    r"|ao\u00fb|ago|sep|set|oct|okt|ott|out|nov|dec|dez|d\u00e9c|dic|des|ene|gen)[^\W\d_]*\.?"
+)
+DAY = r"([^\W\d_]{2,9}\.?,? )?"
 DATE = re.compile(
     rf"(\d{{4}}-\d{{1,2}}-\d{{1,2}}|\d{{4}}/\d{{1,2}}/\d{{1,2}}|\d{{1,2}}/\d{{1,2}}/(\d{{4}}|\d{{2}})"
-    rf"|\d{{1,2}}\.\d{{1,2}}\.\d{{4}}|\d{{2}}\.\d{{2}}\.\d{{2}}"
-    rf"|\d{{1,2}}[- .]{{1,2}}{MONTH}[- .,]{{1,2}}(\d{{4}}|\d{{2}})"
-    rf"|{MONTH} \d{{1,2}},? \d{{4}}){TIME}",
+    rf"|\d{{1,2}}\.\d{{1,2}}\.\d{{4}}|\d{{2}}\.\d{{2}}\.\d{{2}}|\d{{1,2}}-\d{{1,2}}-\d{{4}}"
+    rf"|{DAY}\d{{1,2}}[- .]{{1,2}}(de )?{MONTH}[- .,]{{1,2}}(de )?(\d{{4}}|\d{{2}})"
+    rf"|{DAY}{MONTH} \d{{1,2}},? \d{{4}}"
+    rf"|\d{{4}}[\u5e74\ub144] ?\d{{1,2}}[\u6708\uc6d4] ?\d{{1,2}}[\u65e5\uc77c]){TIME}",
     re.IGNORECASE,
+)
+COMPARED = re.compile(r"[<>\u2264\u2265~\u2248]=?\s?[+-]?\d+([.,]\d+)?")
+QUOTED = re.compile(r"=?\"[+-]?\d+([.,]\d+)?\"|'[+-]?\d+([.,]\d+)?'|'[+-]?\d+[.,]\d+")
+OTHER_POINT = re.compile("[+-]?\\d+[\u00b7\u2219\u22c5\u066b]\\d+")
+POWER = re.compile(
+    r"[+-]?\d+([.,]\d+)?\s?[x\u00d7*\u00b7]\s?10(\^[+-]?\d+|[\u207b\u207a]?[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)"
+    r"|[+-]?\d*\.\d*[dD][+-]?\d+"
 )
 UNIT = re.compile(r"[+-]?\d+(?:[.,]\d+)?\s*([^\W\d_]{1,6}(?:/[^\W\d_]{1,6})?)")
 ONE = r"[+-]?\d+(?:[.,]\d+)?"
@@ -116,6 +133,10 @@ def look_of(value: Any) -> str | None:
         "percentage": PERCENT,
         "date": DATE,
         "sum of money": MONEY,
+        "number with a sign of comparison": COMPARED,
+        "number in quotation marks": QUOTED,
+        "number with another sign for its decimal point": OTHER_POINT,
+        "number with a power of ten written out": POWER,
     }
     return next((name for name, pattern in patterns.items() if pattern.fullmatch(text)), None)
 

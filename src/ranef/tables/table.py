@@ -589,6 +589,11 @@ class ArrowColumn(Column):
         if self.kind == "boolean":
             return minus_one(self._as_float()), [False, True]
         own_order = pa.types.is_dictionary(self._array.type)
+        if pa.types.is_nested(self._array.type):
+            raise DataError(
+                f"column {self.name!r} holds lists or records, which are no levels; take one field "
+                "of them"
+            )
         encoded = self._array if own_order else self._array.dictionary_encode()
         raw = encoded.indices.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         levels = encoded.dictionary.to_pylist()

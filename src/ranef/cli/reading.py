@@ -358,7 +358,8 @@ def _as_numbers(
     if texts and len(column.dropna()):
         if are_percentages(column):
             cells = cells.str.strip().str.rstrip("%").str.strip()
-        values, note = numbers_of(Look(name, cells), reading.decimal, reading.thousands)
+        look = Look(name, cells, place or (lambda row: f"row {row + 1}"))
+        values, note = numbers_of(look, reading.decimal, reading.thousands)
         if values is not None:
             return pd.Series(values, index=column.index)
         if note is not None and note.column == name:

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 import ranef
-from ranef.errors import DataError
+from ranef.api.own_places import by_own_places
+from ranef.design.call import ModelArguments
+from ranef.errors import DataError, FormulaWarning
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +79,55 @@ def test_a_series_that_begins_anew_is_answered_by_its_nesting():
     table["y"] = np.arange(6.0) ** 2
     with pytest.raises(DataError, match=r"begins anew each day, write beep \| id/day"):
         ranef.lmm("y ~ 1", table, residual="ar1(beep | id)")
+
+
+def scattered(persons: int, rows: int, seed: int = 5) -> pd.DataFrame:
+    """Rows at times that no two persons share."""
+    rng = np.random.default_rng(seed)
+    person = np.repeat(np.arange(persons), rows)
+    hours, x = rng.uniform(0, 40, size=(2, persons * rows))
+    y = x / 20 + np.sin(hours / 4 + person) + 0.5 * rng.normal(size=persons * rows)
+    return pd.DataFrame({"person": person, "hours": hours, "x": x, "y": y})
+
+
+@pytest.mark.parametrize("term", ["ou(0 + hours | person)", "gau(0 + hours | person)"])
+def test_a_process_at_own_places_is_the_same_model_either_way(term, monkeypatch):
+    """Twice the same likelihood: an effect at each place of all, and residuals with a nugget."""
+    table = scattered(8, 12)
+    formula = f"y ~ x + (1 | person) + {term}"
+    effects = ranef.lmm(formula, table)
+    monkeypatch.setattr("ranef.api.own_places.MUCH", 1e3)
+    with pytest.warns(FormulaWarning, match="has places of its own in each person: fitted as"):
+        residual = ranef.lmm(formula, table)
+    assert residual.formula == "y ~ x + (1 | person)"
+    assert effects.formula == formula
+    assert residual.loglik == pytest.approx(effects.loglik, abs=1e-6)
+    np.testing.assert_allclose(residual.coefficients, effects.coefficients, rtol=1e-4)
+
+
+def test_a_process_with_as_many_times_as_rows_ends():
+    """360 times in each of 30 persons took minutes as effects at all of them."""
+    table = scattered(30, 12)
+    with pytest.warns(FormulaWarning, match=r'residual="ou\(hours \| person, nugget=True\)"'):
+        fit = ranef.lmm("y ~ ou(0 + hours | person) + x", table)
+    assert fit.optimum.converged
+    assert fit.formula == "y ~ x"
+    same = ranef.lmm("y ~ x", table, residual="ou(hours | person, nugget=True)")
+    assert fit.loglik == pytest.approx(same.loglik, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("formula", "more"),
+    [
+        ("y ~ x + ou(0 + hour | person)", {}),
+        ("y ~ x + ou(0 + hours | person)", {"weights": "x"}),
+        ("y ~ x + (1 | item) + ou(0 + hours | person)", {}),
+        ("y ~ x + ou(0 + hours | person:item)", {}),
+        ("y ~ x + ou(hours | person)", {"dispersion": "~ x"}),
+    ],
+)
+def test_a_process_stays_where_places_are_shared_or_more_is_said(formula, more):
+    table = scattered(30, 12)
+    table["hour"], table["item"] = np.floor(table["hours"] / 10), np.arange(360) % 5
+    call = ModelArguments(formula, table, **more)
+    assert by_own_places(call) is call

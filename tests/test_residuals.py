@@ -425,6 +425,23 @@ def test_what_the_data_do_not_determine_is_said():
     np.testing.assert_allclose(fit.tidy()["std_error"], plain.tidy()["std_error"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_an_intercept_beside_unstructured_residuals_inside_persons(seed):
+    """Where a search stops short, the slope that it leaves bends the flat direction."""
+    rng = np.random.default_rng(seed)
+    person, day, prompt = (i.ravel() for i in np.indices((20, 3, 4)))
+    e = rng.normal(size=(60, 4)).cumsum(axis=1).ravel() * 0.5
+    y = rng.normal(size=20)[person] + 0.5 * rng.normal(size=60)[3 * person + day] + e
+    rows = pd.DataFrame({"y": y, "person": person, "day": day, "prompt": prompt})
+    with pytest.warns(ranef.errors.RankWarning, match=r"do not tell \(1 \| day:person\), us"):
+        fit = ranef.lmm("y ~ 1 + (1 | person/day)", rows.sample(frac=0.9, random_state=seed),
+                        residual="us(prompt | person/day)")  # fmt: skip
+    estimates = fit.tidy("variance").set_index("group")["estimate"]
+    assert fit.optimum.flat[0].terms == (0,)
+    assert np.isnan(estimates["day:person"])
+    assert np.isfinite(estimates["person"])
+
+
 # ------------------------------------------------------------------ what a fit answers
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ranef.api import sequence
 from ranef.api.fits import GeneralizedMixedModelFit, LinearMixedModelFit
+from ranef.api.own_places import by_own_places
 from ranef.api.sampling import Sampling, read_sampling
 from ranef.description.convergence import warn_unless_proved
 from ranef.description.doubts import warn_about
@@ -179,6 +180,7 @@ def lmm(
     call = arguments(residual)
     if call.family is not None:
         return _generalised_fit(call)
+    call = by_own_places(call)
     estimate = _estimated(call, specification_of(call))
     warn_unless_proved(estimate)
     return LinearMixedModelFit(estimate, _origin(call, estimate))

@@ -66,6 +66,8 @@ def undetermined_advice(estimate: Estimate) -> str:
     terms = sorted({t for direction in estimate.optimum.flat for t in direction.terms})
     named = " or ".join(f"({estimate.terms[t].label})" for t in terms)
     several = len(terms) > 1
+    if not terms:
+        return "Use a simpler structure of the residuals."
     return (
         f"Leave {'one of ' if several else ''}{named} out, or what says the same among the "
         "fixed effects."

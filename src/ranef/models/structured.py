@@ -64,6 +64,10 @@ INSIDE = 0.02
 """Of the range of a correlation, how far such a start stays from its ends."""
 FLAT = 1e-7
 """Curvature, relative to a unit diagonal, of a direction that changes nothing."""
+SEEN, BIT = 0.1, 1e-5
+"""Share of a direction that is named with it, and a step along it."""
+HARDLY_CURVED = 1e-4
+"""One that the slope that a search leaves may give to such a direction."""
 OTHER_PATHS = 2
 """Starts from which an optimum with singular residuals is looked for, beside the end at hand."""
 SEARCHED_AGAIN = 3
@@ -140,6 +144,9 @@ def fit_structured(
     elsewhere, unseen = None, False
     if found.converged:
         curvatures = _curvatures(rows)
+        if curvatures.is_hardly_curved:
+            rows = _without_slope(problem, rows, reml)
+            at, theta, curvatures = rows.at, rows.theta, _curvatures(rows)
         flat, elsewhere = _flat(problem, rows, curvatures, reml)
         unseen = not flat and bool(curvatures.without_digits.size)
     edge = singular or bool(problem.rows.on_edge(problem.split(theta)[1]).any())
@@ -575,12 +582,15 @@ class _Curvatures:
     vectors : (r, r)
     without_digits : (k,) int
         Which eigenvalues are lost in rounding; none where there is one parameter.
+    is_hardly_curved : bool
+        Whether another is so small that the slope left may have made it.
     """
 
     keep: NDArray[np.bool_]
     scale: Floats
     vectors: Floats
     without_digits: NDArray[np.intp]
+    is_hardly_curved: bool
 
 
 def _curvatures(rows: SolvedRows) -> _Curvatures:
@@ -589,7 +599,28 @@ def _curvatures(rows: SolvedRows) -> _Curvatures:
     scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(inner)), 1e-300))
     values, vectors = np.linalg.eigh(inner * np.outer(scale, scale))
     lost = np.flatnonzero((np.abs(values) < FLAT) & (len(inner) > 1))
-    return _Curvatures(keep, scale, vectors, lost)
+    hardly = bool(((np.abs(values) >= FLAT) & (np.abs(values) < HARDLY_CURVED)).any())
+    return _Curvatures(keep, scale, vectors, lost, hardly)
+
+
+def _without_slope(problem: StructuredProblem, rows: SolvedRows, reml: bool) -> SolvedRows:
+    """One Newton step along what is curved; the same rows where it gains nothing.
+
+    Along a bent ridge the Hessian has the slope times the ridge's bend as curvature.
+    """
+    free = np.flatnonzero(rows.free)
+    inner, slope = rows.hessian[np.ix_(free, free)], rows.at.gradient[free]
+    scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(inner)), 1e-300))
+    values, vectors = np.linalg.eigh(inner * np.outer(scale, scale))
+    curved = values > HARDLY_CURVED
+    along = vectors[:, curved].T @ (scale * slope)
+    theta = rows.theta.copy()
+    theta[free] -= scale * (vectors[:, curved] @ (along / values[curved]))
+    try:
+        nearer = solved_rows(problem, theta, reml)
+    except (np.linalg.LinAlgError, ModelError):
+        return rows
+    return nearer if nearer.at.criterion <= rows.at.criterion + MATTERS else rows
 
 
 def _unproved(problem: StructuredProblem, theta: Floats) -> str:
@@ -620,7 +651,14 @@ def _flat(
     if not len(flat):
         return (), None
     labels, owners = problem.parameter_labels(), problem.parameter_terms()
-    part = np.flatnonzero(keep)[np.any(np.abs(vectors[:, flat]) > 0.1, axis=1)]
+    along = np.zeros((len(keep), len(flat)))
+    along[keep] = scale[:, None] * vectors[:, flat]
+    moved = _terms_moved(problem, rows.theta, along)
+    part = [
+        i
+        for i, size in zip(np.flatnonzero(keep), np.abs(vectors[:, flat]).max(axis=1), strict=True)
+        if (size > SEEN if owners[i] is None else owners[i] in moved)
+    ]
     named = list(dict.fromkeys(labels[i] for i in part))
     terms = {owner for owner in (owners[i] for i in part) if owner is not None}
     words = (
@@ -635,6 +673,19 @@ def _flat(
     if elsewhere is None:
         return (), None
     return (FlatDirection(tuple(sorted(terms)), True, words),), elsewhere
+
+
+def _terms_moved(problem: StructuredProblem, theta: Floats, along: Floats) -> set[int]:
+    """Which random terms' covariances, not relative to sigma, change along directions."""
+    moved = np.zeros(len(problem.structures))
+    for way in along.T:
+        h = BIT / max(float(np.abs(way).max()), 1e-300)
+        here, there = problem.split(theta)[0], problem.split(theta + h * way[:-1])[0]
+        for t, structure in enumerate(problem.structures):
+            before, after = structure.psi(here[t]), structure.psi(there[t])
+            change = np.abs(after * np.exp(2 * h * way[-1]) - before).max()
+            moved[t] = max(moved[t], change / max(float(np.abs(before).max()), 1e-300))
+    return set(np.flatnonzero(moved > SEEN * moved.max(initial=0.0)).tolist())
 
 
 def _elsewhere(

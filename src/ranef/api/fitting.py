@@ -482,7 +482,7 @@ def plan(
         _refuse_without_family(link=link)
     if call.family is None:
         _refuse_without_family(zero=zero, nominal=nominal, shapes=shapes, quadrature=quadrature)
-        return forecast.plan(specification_of(call), path=call.path)
+        return forecast.plan(specification_of(by_own_places(call)), path=call.path)
     spec = generalised_specification_of(call)
     composition = generalised.compose(
         spec.parts,

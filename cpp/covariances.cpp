@@ -234,6 +234,7 @@ std::vector<Vector> Criterion::sum_fixed_scores(const std::vector<Vector>& score
 }
 
 // X'H^-1 z by level of XB: of the tail by its modes, then down the chain, whose levels need them.
+// One function, since each depth reads what the one above it has left.
 std::vector<Vector> Criterion::level_fixed_scores(const double* B) {
     if (!inverted_) fixed_modes();
     const int N = b_.order(), T = b_.T, p = b_.p, depth = static_cast<int>(b_.chain.size());

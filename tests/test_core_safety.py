@@ -369,3 +369,15 @@ def test_loops_for_several_processors_have_no_fused_products():
     }  # fmt: skip
     assert len(marked) >= 7
     assert marked == set(options.group(1).split())
+
+
+def test_the_map_of_the_core_names_every_file():
+    root = Path(__file__).parents[1]
+    contributing = (root / "CONTRIBUTING.md").read_text()
+    part = re.search(r"\*\*The core\*\*(.*?)\*\*A formula function", contributing, re.DOTALL)
+    assert part
+    named = set(re.findall(r"`(?:cpp/)?([a-z_0-9]+)(?:\.[ch]pp)?`", part[1]))
+    files = {path.stem for path in (root / "cpp").glob("*.[ch]pp")}
+    # told by their last word
+    kinds = re.compile(r"(_face|_parts|_v3|_v4)$|^(faces|binding)$")
+    assert {n for n in files - named if not kinds.search(n)} == set()

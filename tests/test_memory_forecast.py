@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+import ranef
 from ranef.design.determinacy import is_determined
 from ranef.design.terms import GroupingFactor, RandomTerm
 
@@ -88,9 +89,15 @@ steep["y"] += 0.6 * (x * rng.normal(size=(q, 12))[steep.g]).sum(axis=1)
 steep["c"] = (steep.y > 0).astype(int)
 steep["n"] = steep.g * 4 + rng.integers(0, 4, n)
 slopes = " + ".join(f"x{{i}}" for i in range(12))
+x = rng.normal(size=(n, 24))
+wider = pd.DataFrame(x, columns=[f"x{{i}}" for i in range(24)])
+wider["g"] = rng.integers(0, 300, n)
+wider["y"] = rng.normal(size=n) + 0.6 * (x * rng.normal(size=(300, 24))[wider.g]).sum(axis=1)
+more = " + ".join(f"x{{i}}" for i in range(24))
 """
 OTHERS = {
     "13 columns a level": 'ranef.lmm(f"y ~ x0 + ({slopes} | g)", steep, progress=False)',
+    "25 columns a level": 'ranef.lmm(f"y ~ x0 + ({more} | g)", wider, progress=False)',
     "quadrature": """ranef.glmm("c ~ x0 + (x1 | g)", steep, family="binomial", quadrature=5,
                                 progress=False)""",
     "quadrature, nested": """ranef.glmm("c ~ x0 + (1 | g) + (1 | n)", steep, family="binomial",
@@ -130,6 +137,40 @@ def test_the_forecast_of_rows_columns_and_fill_is_what_is_taken(name):
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_forecast_of_other_paths_is_what_is_taken(name):
     assert 0.8 < forecast_beside_peak(OTHERS[name], SLOPES) < 1.2
+
+
+SERIES = """
+n, length = 100_000, 20
+series = pd.DataFrame({{"id": np.arange(n) // length, "w": np.arange(n) % length}})
+series["y"], series["x"] = rng.normal(size=n // length)[series.id], rng.normal(size=n)
+series["y"] += rng.normal(size=n)
+"""
+IN_ORDER = """
+from ranef.models import structured
+made, given = structured.structured_problem, dict(data=series, residual="ar1(w | id)")
+planned = ranef.plan("y ~ x + (1 | id)", **given)
+
+def first(*args, **more):
+    seen.clear()
+    begin(planned)
+    return made(*args, **more)
+
+structured.structured_problem = first
+ranef.lmm("y ~ x + (1 | id)", **given, progress=False)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_forecast_of_residuals_in_order_is_what_is_taken():
+    assert 0.87 < forecast_beside_peak(IN_ORDER, SERIES) < 1.15
+
+
+def test_a_long_series_in_order_is_no_square_matrix():
+    n = 20_000
+    series = {"w": np.arange(n), "x": np.sin(np.arange(n)), "y": np.cos(7 * np.arange(n) ** 2.0)}
+    planned = ranef.plan("y ~ x", {**series, "id": np.zeros(n, int)}, residual="ar1(w | id)")
+    assert planned.bytes < 10_000_000  # 3 MB, and not the 19 GB of six matrices
+    assert planned.flops < 1e7
 
 
 def test_a_search_for_flat_directions_holds_no_vector_for_each_of_them():

@@ -24,6 +24,8 @@ __all__ = ["Plan", "PlannedBlock", "plan", "plan_generalised"]
 
 COMFORTABLE_ORDER = 8000
 FLOPS_PER_SECOND = 1e10
+VECTORS_OF_ROWS = 14
+"""Numbers of a row that a structure of the residuals needs beside twice its columns: measured."""
 
 
 @dataclass(frozen=True)
@@ -195,9 +197,13 @@ def _structured_plan(spec: Specification, path: str | None) -> Plan:
         width = chunk.U.shape[1]
         order = max(order, width)
         flops += (2.0 + k) * chunk.clusters * float(width) ** 3
-        size += 8 * (chunk.U.size + (1 + k) * (2 + k) // 2 * chunk.clusters * width * width)
+        size += 8 * len(chunk.U) * (2 * width + VECTORS_OF_ROWS)
+        size += 8 * (1 + k) * (2 + k) // 2 * chunk.clusters * width * width
         for batch in chunk.batches:
             g, n = batch.rows.shape
+            if batch.in_order:  # step by step, without a matrix of the group's rows
+                flops += g * (1.0 + k) * 4.0 * n * width * width
+                continue
             own = 1 if batch.shared else g
             flops += own * (2.0 + k) * float(n) ** 3 + g * (1.0 + k) * 2.0 * n * n * width
             size += 8 * own * (2 + 2 * k) * n * n

@@ -44,6 +44,9 @@ MOST_PARTS, LEVELS_OF_A_PART, MOST_SUMMED = 64, 128, 8e6
 LEAST_SUMMED, LEVELS_AT_ONCE = 8, 256
 """Columns of a level from which average information is summed by products, and levels that one
 product takes: as `InformationSums` of the core has them."""
+SQUARES_OF_PARAMETERS = 12
+"""Matrices of parameters by parameters that a search holds at once: its Hessian, its spectrum, what
+steps have taught, the room of LAPACK; measured."""
 CODES, PLACES = 4, 8
 """Bytes of a row's level, and of where it stands in cross-products that are refilled."""
 BLAS_ROOM = 6_000_000
@@ -201,7 +204,8 @@ def _with_rows(spec: Grouped, blocks: tuple[Block, ...], layout: Layout) -> Layo
     row += (CODES + (PLACES if column else 0)) * len(blocks)
     square = 8.0 * p * p
     held = max(n * row + _squares_of_fixed(spec, blocks, layout) * square, n * before)
-    held += _sums_of_information(spec, blocks, layout)
+    k = sum(covariance.structure_of(term).n_parameters for term in spec.terms)
+    held += 8 * SQUARES_OF_PARAMETERS * k * k + _sums_of_information(spec, blocks, layout, k)
     if layout.order > _core.small_order:
         held += BLAS_ROOM
     return replace(layout, bytes=layout.bytes + int(held))
@@ -223,19 +227,21 @@ def _squares_of_fixed(spec: Grouped, blocks: tuple[Block, ...], layout: Layout) 
     return few + max(parts, 1)
 
 
-def _sums_of_information(spec: Grouped, blocks: tuple[Block, ...], layout: Layout) -> int:
-    """Bytes in which the levels of one factor with many parameters are summed, part by part."""
+def _sums_of_information(spec: Grouped, blocks: tuple[Block, ...], layout: Layout, k: int) -> int:
+    """Bytes in which the levels of one factor with many parameters are summed, part by part.
+
+    One more is held than there are parts: their total.
+    """
     if layout.path != "single":
         return 0
     r, p, levels = blocks[0].size, spec.p, blocks[0].factor.n_levels
-    k = sum(covariance.structure_of(term).n_parameters for term in spec.terms)
     if r < LEAST_SUMMED or k <= _core.most_jacobi or r**3 >= 10 * k * k:
         return 0
     each = (p + 1) ** 2 + (p + k) * k + 64
     parts = max(min(MOST_PARTS, 1 + levels // LEVELS_OF_A_PART, int(MOST_SUMMED / each)), 1)
     pairs = r * (r + 1) // 2
     at_once = LEVELS_AT_ONCE * (pairs + r * r)
-    return 8 * parts * (at_once + pairs * r * r + r * r * (p + 1))
+    return 8 * (parts + 1) * (at_once + pairs * r * r + r * r * (p + 1))
 
 
 def cheapest_path(spec: Grouped) -> str:

@@ -352,7 +352,7 @@ def test_contrasts_that_are_wrong(data):
     for given, kind, message in [
         ({"f": "smu"}, Exception, "did you mean 'sum'"),
         ({"ff": "sum"}, ModelError, "'ff', which is not in the formula; did you mean 'f'"),
-        ({"x": "sum"}, ModelError, "'x', which is not categorical"),
+        ({"x": "sum"}, ModelError, "'x', which holds numbers"),
         ({"f": [[1, 0], [0, 1]]}, DataError, "have 2 rows for 3 levels"),
         ({"f": np.eye(3)}, DataError, "3 columns; 3 levels allow 1 to 2"),
         ({"f": object()}, ModelError, "neither a name such as 'sum' nor a matrix"),

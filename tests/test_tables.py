@@ -201,7 +201,7 @@ def test_duplicate_and_unknown_names():
 
 
 def test_what_is_no_table():
-    with pytest.raises(DataError, match="cannot read a table from builtins"):
+    with pytest.raises(DataError, match="cannot read a table from int"):
         Table.of(3)
     with pytest.raises(DataError, match="LazyFrame; call"):
         Table.of(pl.LazyFrame({"x": [1]}))

@@ -142,7 +142,7 @@ def test_of_counts(tmp_path):
 
 def test_what_is_refused(schools):
     fit = ranef.lmm("Reaction ~ Days + (1 | Subject)", ranef.data.load("sleepstudy"))
-    with pytest.raises(ModelError, match="takes no data"):
+    with pytest.raises(ModelError, match="takes no other argument"):
         ranef.within_between(fit, schools)
     with pytest.raises(ModelError, match="needs the table"):
         ranef.within_between("mAch ~ ses + (1 | school)")

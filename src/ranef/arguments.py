@@ -26,6 +26,7 @@ __all__ = [
     "optional_flag",
     "path",
     "places",
+    "share",
     "start",
     "unit",
 ]
@@ -62,9 +63,78 @@ def choice(name: str, value: Any, known: Sequence[str]) -> str:
     """Return one of the known names."""
     if isinstance(value, str) and value in known:
         return value
-    hint = suggestion(value, known) if isinstance(value, str) else ""
+    hint = _meant(name, value, known) if isinstance(value, str) else ""
     names = ", ".join(repr(k) for k in known)
     raise ModelError(f"{name}={shortened(value)} is not known{hint}; use one of {names}")
+
+
+_ELSEWHERE: dict[tuple[str, str], str] = {
+    ("covariance", "sandwich"): "robust",
+    ("covariance", "empirical"): "robust",
+    ("covariance", "naive"): "model",
+    ("covariance", "nonrobust"): "model",
+    ("covariance", "bias_reduced"): "mancl-derouen",
+    ("effects", "ran_pars"): "variance",
+    ("effects", "ran_vals"): "random",
+    ("effects", "ran_coefs"): "random",
+    ("missing", "omit"): "drop",
+    ("missing", "na.omit"): "drop",
+    ("missing", "ignore"): "drop",
+    ("missing", "exclude"): "drop",
+    ("missing", "na.fail"): "raise",
+    ("missing", "error"): "raise",
+    ("missing", "listwise"): "drop",
+    ("kind", "vanraden"): "centred",
+    ("kind", "centered"): "centred",
+    ("kind", "standardized"): "standardised",
+    ("kind", "gcta"): "standardised",
+    ("kind", "plink"): "bed",
+    ("kind", "plink2"): "pgen",
+    ("kind", "fixed"): "typical",
+    ("interval", "prediction"): "new",
+    ("interval", "confidence"): "mean",
+    ("compare", "or"): "odds",
+    ("compare", "rr"): "ratio",
+    ("compare", "rd"): "difference",
+    ("measure", "odds ratio"): "OR",
+    ("measure", "risk ratio"): "RR",
+    ("measure", "relative risk"): "RR",
+    ("measure", "risk difference"): "RD",
+    ("measure", "hedges g"): "SMD",
+    ("measure", "cohens d"): "SMD",
+    ("measure", "mean difference"): "MD",
+    ("side", "left"): "less",
+    ("side", "<"): "less",
+    ("side", "right"): "greater",
+    ("side", ">"): "greater",
+    ("side", "two.sided"): "two-sided",
+    ("side", "both"): "two-sided",
+    ("adjust", "bonf"): "bonferroni",
+    ("adjust", "benjamini-hochberg"): "bh",
+    ("family", "logistic"): "binomial",
+    ("family", "normal"): "gaussian",
+    ("family", "quantitative"): "gaussian",
+    ("family", "case-control"): "binomial",
+    ("steps", "weak"): "metric",
+    ("steps", "strong"): "scalar",
+    ("order", "down"): "descending",
+    ("order", "desc"): "descending",
+    ("order", "up"): "ascending",
+    ("order", "asc"): "ascending",
+    ("method", "multiple imputation"): "mar",
+    ("method", "jump to reference"): "j2r",
+    ("method", "copy reference"): "cr",
+    ("method", "boot"): "bootstrap",
+    ("method", "flame1"): "reml",
+    ("method", "flame"): "reml",
+}
+"""Values of arguments of other packages, and what is the same here."""
+
+
+def _meant(name: str, value: str, known: Sequence[str]) -> str:
+    """Say which of the known names was probably meant."""
+    here = _ELSEWHERE.get((name, value.strip().lower()))
+    return f"; did you mean {here!r}?" if here in known else suggestion(value, known)
 
 
 def conf_level(value: Any) -> float:
@@ -75,6 +145,14 @@ def conf_level(value: Any) -> float:
         hint = f"; for {value:g} percent write {value / 100:g}" if 1.0 < value < 100.0 else ""
         raise ModelError(f"conf_level must lie between 0 and 1, not {value:g}{hint}")
     return float(value)
+
+
+def share(name: str, value: Any) -> float:
+    """Return a number between 0 and 1."""
+    chosen = number(name, value)
+    if not 0.0 < chosen < 1.0:
+        raise ModelError(f"{name} must lie between 0 and 1, such as 0.05, not {value:g}")
+    return chosen
 
 
 def count(name: str, value: Any) -> int:

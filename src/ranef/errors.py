@@ -182,6 +182,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     plain = {_letters(n): n for n in names}
     if len(_letters(name)) > 1 and _letters(name) in plain:
         return f"; did you mean {plain[_letters(name)]!r}?"
+    begun = [n for n in names if len(name) > 2 and n.lower().startswith(name.lower())]
+    if len(begun) == 1:
+        return f"; did you mean {begun[0]!r}?"
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 

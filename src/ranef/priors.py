@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ranef.elsewhere import explained
 from ranef.errors import ModelError
 
 __all__ = ["LKJ", "Gamma", "HalfNormal", "HalfT", "Normal", "Prior", "StudentT"]
@@ -196,3 +197,7 @@ def positive(name: str, what: str, value: float) -> None:
     finite(name, what, value)
     if not value > 0:
         raise ModelError(f"{name}: {what} must be positive, not {value!r}")
+
+
+for _class in (LKJ, Gamma, HalfNormal, HalfT, Normal, StudentT):
+    _class.__init__ = explained(_class.__init__, _class.__name__)  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.api.fitting import glmm, lmm
+from ranef.elsewhere import explained
 from ranef.errors import DataError, ModelError
 from ranef.formula.model import expand_dot as columns_of_dot
 from ranef.formula.model import model_with_dot, response_of
@@ -140,9 +141,9 @@ class MixedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             model["weights"] = np.asarray(sample_weight)
         table = Table.of(columns)
         if self.family is None:
-            self.fit_ = lmm(self.formula, table, **model)
+            self.fit_ = explained(lmm)(self.formula, table, **model)
         else:
-            self.fit_ = glmm(self.formula, table, family=self.family, **model)
+            self.fit_ = explained(glmm)(self.formula, table, family=self.family, **model)
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
@@ -251,3 +252,8 @@ def _without(X: Any, name: str | None) -> Any:
         return X.drop(columns=[name])
     names = X.column_names if hasattr(X, "column_names") else X.columns
     return X.select([column for column in names if column != name])
+
+
+# Names of arguments that they do not have are answered by what they are called here.
+MixedModel.__init__ = explained(MixedModel.__init__, "MixedModel")  # type: ignore[method-assign]
+MixedModel.fit = explained(MixedModel.fit, "fit")  # type: ignore[method-assign]

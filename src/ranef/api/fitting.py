@@ -14,6 +14,7 @@ from ranef.description.convergence import warn_unless_proved
 from ranef.description.doubts import warn_about
 from ranef.design.call import ModelArguments, read_family
 from ranef.design.generalised import generalised_specification_of
+from ranef.design.kernels import check_used
 from ranef.design.specification import Specification
 from ranef.design.specify import specification_of
 from ranef.display.progress import SearchBar
@@ -175,6 +176,7 @@ def lmm(
             equal=equal, path=path, rng=rng, start=start, n_jobs=n_jobs, progress=progress,
         )  # fmt: skip
 
+    check_used(kernels, [str(formula), str(dispersion)])
     if residual is not None and not isinstance(residual, str):
         return _first_that_holds(arguments, sequence.checked(residual))
     call = arguments(residual)
@@ -385,6 +387,8 @@ def glmm(
         kernels=kernels, functions=functions, path=path, start=start, n_jobs=n_jobs,
         progress=progress,
     )  # fmt: skip
+    texts = [formula, dispersion, zero, nominal, *(shapes or {}).values()]
+    check_used(kernels, [str(text) for text in texts])
     return _generalised_fit(call, read_sampling(sampling_weights, sampling_scale, call))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -310,7 +310,7 @@ class Trial:
             if level_text(reference) not in levels:
                 raise LevelError(
                     f"reference: {arm!r} has no level {reference!r}"
-                    f"{suggestion(str(reference), list(levels))}; it has {', '.join(levels)}"
+                    f"{suggestion(str(reference), list(levels))}; it has {_some(levels)}"
                 )
             if needed:
                 other = _rows(fit, _under(frame, arm, levels[level_text(reference)]))
@@ -474,3 +474,10 @@ def _by_patient(codes: NDArray[np.int32], order: Floats) -> Iterator[Ints]:
     sorted_rows = np.lexsort((order, codes))
     ends = np.flatnonzero(np.diff(codes[sorted_rows])) + 1
     yield from np.split(sorted_rows, ends)
+
+
+def _some(levels: Iterable[str]) -> str:
+    """List levels, the first where they are many."""
+    names = list(levels)
+    more = f" and {len(names) - 6:,} more" if len(names) > 6 else ""
+    return f"{', '.join(names[:6])}{more}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ranef import arguments
 from ranef.api.questions import Questions
+from ranef.elsewhere import explained_methods
 from ranef.errors import ModelError
 from ranef.fits.pooled import PooledFits
 from ranef.fits.protocol import Estimating, require
@@ -15,6 +16,7 @@ from ranef.storage import register
 __all__ = ["PooledFit", "pool"]
 
 
+@explained_methods
 class PooledFit(Questions, PooledFits):
     """Fits of one model to imputed tables, as one; `ranef.pool` makes it.
 
@@ -39,12 +41,12 @@ class PooledFit(Questions, PooledFits):
 register(PooledFit)
 
 
-def pool(fits: Iterable[Any], *, df_complete: float | None = None) -> PooledFit:
+def pool(fits: Iterable[Any] | Mapping[Any, Any], *, df_complete: float | None = None) -> PooledFit:
     """Pool fits of one model to imputed tables, by Rubin's rules.
 
     Parameters
     ----------
-    fits : iterable of fits
+    fits : iterable or dict of fits
         Of `lmm`, `glmm`, or another function of ranef, two or more: each of the same model, to
         a table whose missing values have been filled in by a draw.
     df_complete : float, optional
@@ -87,6 +89,7 @@ def pool(fits: Iterable[Any], *, df_complete: float | None = None) -> PooledFit:
     0  (Intercept)   251.387     10.218  17.727  0.211
     1         Days    10.499      0.981  34.865  0.320
     """
+    fits = fits.values() if isinstance(fits, Mapping) else fits
     given = list(fits) if isinstance(fits, Iterable) else [fits]
     if len(given) < 2:
         raise ModelError(f"pool() takes the fits of two or more imputed tables, not {len(given)}")

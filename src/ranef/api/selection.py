@@ -9,6 +9,7 @@ from typing import Any
 
 from ranef import arguments
 from ranef.api.fitting import glmm, lmm
+from ranef.design.kernels import used_kernels
 from ranef.display.progress import Tally, counted
 from ranef.elsewhere import explained
 from ranef.errors import ModelError, suggestion
@@ -284,8 +285,9 @@ def _fitter(family: Any, model: dict[str, Any]) -> Callable[[str, Any], MixedFit
     """A fit of a formula to a table, boundaries no reason to warn."""
 
     def fit(formula: str, table: Any) -> MixedFit:
+        given = {**model, "kernels": used_kernels(model.get("kernels"), formula)}
         if family is None:
-            return explained(lmm)(formula, table, progress=False, **model)
-        return explained(glmm)(formula, table, family=family, progress=False, **model)
+            return explained(lmm)(formula, table, progress=False, **given)
+        return explained(glmm)(formula, table, family=family, progress=False, **given)
 
     return fit

@@ -104,7 +104,10 @@ def within_between(
     """
     if not isinstance(fit, str):
         if model or any(value is not None for value in (data, by, terms, family)):
-            raise ModelError("of a fit, within_between() takes no data; that is for formulas")
+            raise ModelError(
+                "of a fit, within_between() takes no other argument: data=, by=, terms= and "
+                "family= belong to a formula"
+            )
         return slopes_of(fit)
     if data is None:
         raise ModelError("within_between() of a formula needs the table too")

@@ -102,7 +102,11 @@ class _Parser(argparse.ArgumentParser):
                 f"the formula needs quotes, since a shell reads ~ | ( ) itself: ranef {command} "
                 f"{formula}"
             )
-        self.error(f"ranef {command} does not know what {shlex.join(extras)} is for")
+        short = next((w for w in extras if re.fullmatch("-[A-Za-z]+", w)), "")
+        options = sorted(set(_options(self, command)))
+        long = next((o for o in options if short and o.startswith(f"--{short[1]}")), "")
+        hint = f"; options have two dashes, such as {long}" if long else ""
+        self.error(f"ranef {command} does not know what {shlex.join(extras)} is for{hint}")
 
 
 class _Command(argparse.ArgumentParser):
@@ -112,6 +116,7 @@ class _Command(argparse.ArgumentParser):
         start, _, missing = message.partition("the following arguments are required: ")
         if start or not missing:
             long = len(message) > MOST_LETTERS
+            message = _with_choice(message)
             super().error(f"{message[: MOST_LETTERS // 2]} ..." if long else message)
         must = [action for action in self._actions if action.required and action.option_strings]
         places = [action for action in self._actions if not action.option_strings]
@@ -125,6 +130,37 @@ class _Command(argparse.ArgumentParser):
             f"({self.prog} --help)",
         ]
         self.exit(2, "\n".join(lines) + "\n")
+
+
+def _with_choice(message: str) -> str:
+    """Say which of the choices was probably meant."""
+    found = re.fullmatch(
+        r"(.*invalid choice: '([^']*)') \((?:choose from )(.*)\)", message, re.DOTALL
+    )
+    if found is None:
+        return message
+    known = [name.strip(" '") for name in found[3].split(",")]
+    hint = suggestion(_TASKS.get(found[2].lower(), found[2]), known)
+    if _TASKS.get(found[2].lower()) in known:
+        hint = f"; did you mean {_TASKS[found[2].lower()]!r}?"
+    return f"{found[1]}{hint}{' There' if hint else '; there'} are {', '.join(known)}"
+
+
+_TASKS = {
+    "assoc": "scan",
+    "gwas": "scan",
+    "kinship": "grm",
+    "skat": "sets",
+    "burden": "sets",
+    "flame": "group",
+    "ols": "group",
+    "second_level": "group",
+    "decontam": "screen",
+    "kr": "kenward-roger",
+    "kenward_roger": "kenward-roger",
+    "sat": "satterthwaite",
+    "fixed": "typical",
+}
 
 
 def _place(action: argparse.Action) -> str:

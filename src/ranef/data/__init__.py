@@ -12,7 +12,15 @@ Examples
 (180, 3)
 """
 
+from typing import Any as _Any
+
 from ranef.data.catalogue import Description, describe, names
 from ranef.data.loading import load
 
 __all__ = ["Description", "describe", "load", "names"]
+
+
+def __getattr__(name: str) -> _Any:
+    if name in names():
+        raise AttributeError(f"ranef.data has no name {name!r}; did you mean load({name!r})?")
+    raise AttributeError(f"ranef.data has no name {name!r}")

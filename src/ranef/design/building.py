@@ -44,9 +44,10 @@ def check_random(models: Sequence[Model], mixed: bool) -> None:
             f"{_written_elsewhere(models)}"
         )
     if bars and not mixed:
+        term = f"({bars[0].printed} | {bars[0].groups[0].text})"
         raise ModelError(
-            f"({bars[0].text}) is a random term, which a model without random effects does not "
-            "have; take it out of the formula"
+            f"{term} is a random term, which a model without random effects does not have; take it "
+            "out of the formula"
         )
 
 

@@ -13,7 +13,7 @@ from ranef.design.evaluate import unknown_column
 from ranef.design.random import factor_of
 from ranef.design.terms import GroupingFactor
 from ranef.design.variables import Frame
-from ranef.errors import DataError, ModelError
+from ranef.errors import DataError, ModelError, shortened
 from ranef.formula.labels import count_text, level_text, number_text
 from ranef.formula.model import Grouping, model_with_dot
 from ranef.formula.syntax import Name
@@ -118,11 +118,17 @@ class ClusterColumns:
                 )
 
 
+def _given(groups: Any) -> str:
+    """Say what was given in place of a column's name; a column taken from the table by its name."""
+    name = getattr(groups, "name", None)
+    return f"its values: groups={name!r}" if isinstance(name, str) else shortened(groups)
+
+
 def _groupings(groups: str) -> tuple[Grouping, ...]:
     if not isinstance(groups, str) or not groups.strip():
         raise ModelError(
             "groups names the column of the clusters, 'id', or two that are nested, 'Lot/Wafer', "
-            f"not {groups!r}"
+            f"not {_given(groups)}"
         )
     found = model_with_dot(f"~ (1 | {groups})", None).bars[0].groups
     nested = len(found) == 2 and set(found[1].keys) < set(found[0].keys)

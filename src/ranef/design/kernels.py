@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -9,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import arguments
 from ranef.design.matrix import check_memory
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.formula.labels import level_text, list_text
@@ -72,6 +74,30 @@ def kernel_of(
         return _inverted(matrix, chosen, name)
     part = matrix[chosen][:, chosen]
     return _checked(part.toarray() if _is_sparse(part) else part, name)
+
+
+def check_used(kernels: Mapping[str, Any] | None, formulas: Sequence[str]) -> None:
+    """Refuse a kernel that no formula names: a covariance that was meant would be left out."""
+    given = arguments.mapping("kernels", kernels, "{'K': table}")
+    used = used_kernels(given, " ".join(formulas))
+    for name in given:
+        if name not in used:
+            raise ModelError(
+                f"kernels= has {name!r}, which no term of the formula uses: write "
+                f"kernel(1 | g, {name}) for levels with that covariance, or leave it out"
+            )
+
+
+def used_kernels(kernels: Mapping[str, Any] | None, formula: str) -> dict[str, Any]:
+    """Return the kernels that a formula names.
+
+    Examples
+    --------
+    >>> sorted(used_kernels({"A": 1, "D": 2}, "y ~ x + kernel(1 | id, A)"))
+    ['A']
+    """
+    words = set(re.findall(r"[\w.]+", formula))
+    return {name: given for name, given in (kernels or {}).items() if name in words}
 
 
 def _named(kernels: Mapping[str, Any] | None, name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import arguments
 from ranef.design.arguments import as_categories, as_numbers
 from ranef.design.call import ModelArguments
 from ranef.design.contrasts import Contrast, code_levels, read_contrast
@@ -401,12 +402,18 @@ class Frame:
         """Set the contrasts of categorical variables."""
         if not contrasts:
             return
+        contrasts = arguments.mapping("contrasts", contrasts, "{'f': 'sum'}")
         linear = [terms for m in models for terms in (m.fixed, *(bar.left for bar in m.bars))]
         keys = [key for terms in linear for key in terms.keys]
         for name in contrasts:
             if name not in keys or not isinstance(self._values[name], Categories):
-                what = "is not categorical" if name in keys else "is not in the formula"
-                raise ModelError(f"contrasts for {name!r}, which {what}{suggestion(name, keys)}")
+                if name in keys:
+                    raise ModelError(
+                        f"contrasts for {name!r}, which holds numbers: write factor({name}) in the "
+                        f"formula and contrasts={{'factor({name})': ...}}"
+                    )
+                hint = suggestion(str(name), keys)
+                raise ModelError(f"contrasts for {name!r}, which is not in the formula{hint}")
         self.contrasts = {name: read_contrast(value, name) for name, value in contrasts.items()}
 
     def keep(self, kept: Mask) -> None:

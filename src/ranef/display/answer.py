@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ranef import arguments
@@ -19,6 +20,7 @@ from ranef.display.columns import Listing, reworded, unquoted
 from ranef.display.numbers import signed
 from ranef.display.page import MOST_ROWS, SHORT_ROWS, Page, Paragraph, TextTable
 from ranef.display.sheet import Block, Row, Sheet
+from ranef.elsewhere import answer_hint, explained
 from ranef.tables import make_table
 
 __all__ = ["Answer", "Shown", "Summary"]
@@ -41,6 +43,10 @@ class Summary:
 
     page: Page
 
+    def __getattr__(self, name: str) -> Any:
+        said = "; its numbers are tables of the fit: .tidy(), .tidy('variance'), .glance()"
+        raise AttributeError(f"a summary has no {name!r}{'' if name.startswith('_') else said}")
+
     def __str__(self) -> str:
         return self.page.text()
 
@@ -51,7 +57,23 @@ class Summary:
 
 
 class Shown(ABC):
-    """Something with a page: prints as text, shows as HTML in notebooks."""
+    """Something with a page: prints as text, shows as HTML in notebooks.
+
+    Arguments and names that it does not have are answered by what they are called here.
+    """
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        for name, own in list(vars(cls).items()):
+            if not name.startswith("_") and isinstance(own, FunctionType):
+                setattr(cls, name, explained(own))
+
+    def __getattr__(self, name: str) -> Any:
+        kind = type(self)
+        if name.startswith("_") or hasattr(kind, name):
+            raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
+        known = [own for own in dir(kind) if not own.startswith("_")]
+        raise AttributeError(f"{kind.__name__} has no {name!r}{answer_hint(name, known)}")
 
     @property
     @abstractmethod

@@ -6,6 +6,7 @@ A name that does not exist is answered by the one that does.
 
 from ranef.elsewhere.hints import (
     Pictures,
+    answer_hint,
     argument_hint,
     attribute_hint,
     explained,
@@ -18,6 +19,7 @@ from ranef.elsewhere.hints import (
 
 __all__ = [
     "Pictures",
+    "answer_hint",
     "argument_hint",
     "attribute_hint",
     "explained",

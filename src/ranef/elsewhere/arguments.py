@@ -151,6 +151,16 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "trt": ("arm",),
     "usubjid": ("subject",),
     "avisit": ("visit",),
+    "m": ("n",),
+    "n_imputations": ("n",),
+    "imputations": ("n",),
+    "n_permutations": ("n_perm",),
+    "cv": ("folds",),
+    "k_folds": ("folds",),
+    "n_splits": ("folds",),
+    "n_components": ("n",),
+    "n_pcs": ("n",),
+    "ordering": ("order",),
     "predictor": ("predictors",),
     "predictors": ("predictor", "columns"),
 }
@@ -161,7 +171,6 @@ ADVICE: dict[tuple[str, str], str] = {
     ("lmm", "link"): "a linear model has none; use ranef.glmm(formula, data, family=..., ...)",
     ("lmm", "zi"): "zero inflation belongs to counts: ranef.glmm(formula, data, family=..., "
     "zero='~ 1')",
-    ("lmm", "method"): "reml=True or reml=False chooses the likelihood",
     ("meta", "mods"): "moderators stand in the formula: 'yi ~ ablat + year'",
     ("meta", "yi"): "the effects stand left of the formula's tilde: 'yi ~ 1'",
     (
@@ -175,7 +184,6 @@ ADVICE: dict[tuple[str, str], str] = {
     ("diary", "beep"): "did you mean 'prompt'?",
     ("lmm", "df"): "the method of degrees of freedom is asked of the fit: fit.tidy(df=...)",
     ("lmm", "conf_level"): "intervals are asked of the fit: fit.tidy(conf_level=...)",
-    ("glmm", "method"): "reml=True or reml=False chooses the likelihood",
     ("glmm", "residual"): "structures of residuals belong to ranef.lmm; correlated responses of "
     "another family are random effects, as ar1(0 + factor(time) | g), or ranef.gee",
     ("glmm", "link"): "the link belongs to the family: family=ranef.families.Binomial(link=...)",
@@ -190,6 +198,27 @@ ADVICE: dict[tuple[str, str], str] = {
     ("", "re_formula"): "random effects stand in the formula: y ~ x + (x | g); of predictions "
     "kind='typical' sets them to zero",
     ("", "vc_formula"): "random effects stand in the formula: y ~ x + (x | g)",
+    ("", "exposure"): "an exposure stands in the formula, y ~ x + offset(log(size)), or is offset=",
+    ("", "trials"): "trials stand in the formula: cbind(success, trials - success) ~ x, or the "
+    "proportion with weights='trials'",
+    (
+        "",
+        "threshold",
+    ): "thresholds are free and ordered; those that differ with x are nominal='~ x'",
+    ("", "integration_method"): "quadrature=1 is the Laplace approximation, quadrature=25 adaptive "
+    "quadrature with 25 nodes",
+    ("dynamic", "lag"): "the dependence on the prompt before is residual='ar1(prompt | person)', "
+    "its inertia= differs between persons",
+    ("mixed_effects", "contrast"): "contrasts are asked of what it returns: found.contrast([1, 0])",
+    ("gene_sets", "method"): "the burden test, SKAT and SKAT-O are all in its table",
+    ("sem", "sample_cov"): "the model is fitted to rows, not to their covariance matrix",
+    ("sem", "auto_var"): "variances are free as in lavaan's sem()",
+    ("MixedModel", "groups"): "grouping factors stand in the formula, as columns of X: "
+    "y ~ x + (1 | g)",
+    ("fit", "groups"): "grouping factors stand in the formula, as columns of X: y ~ x + (1 | g)",
+    ("confint", "parm"): "all coefficients are returned: fit.confint().loc['x'] takes one",
+    ("", "parm"): "all coefficients are returned: fit.confint().loc['x'] takes one",
+    ("", "digits"): "decimals are chosen in tables for papers: ranef.table(fit, digits=2)",
     ("", "subset"): "choose the rows of the table before",
     ("screen", "control"): "did you mean 'controls'? It names the sheet's column of controls",
     ("train", "control"): "did you mean 'controls'? It names the sheet's column of controls",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ATTRIBUTES"]
+__all__ = ["ANSWERS", "ATTRIBUTES"]
 
 _ALIKE = (
     (
@@ -55,7 +55,20 @@ _ALIKE = (
         "sigma theta",
         "standard deviations and variances are in fit.glance() and fit.tidy('variance')",
     ),
-    ("tau2 i2 qe", "heterogeneity (tau2, I2, H2, Q) is in fit.glance()"),
+    (
+        "cfi tli rmsea srmr chisq chi2 fitmeasures fit_indices",
+        "measures of fit are fit.fit_measures() of a structural equation model",
+    ),
+    (
+        "inspect lavinspect coef_std standardizedsolution",
+        "standardised estimates are fit.standardized() of a structural equation model",
+    ),
+    (
+        "forest funnel baujat",
+        "forest, funnel and Baujat plots are fit.plot.forest(), .funnel() and .baujat() of a "
+        "meta-analysis",
+    ),
+    ("tau2 i2 qe q", "heterogeneity (tau2, I2, H2, Q) is in fit.glance()"),
     (
         "simulate",
         "its model states no distribution to draw from; those of ranef.lmm and ranef.glmm do",
@@ -192,3 +205,22 @@ _ALIKE = (
     ("pred", "did you mean 'predict'?"),
 )
 ATTRIBUTES: dict[str, str] = {name: words for names, words in _ALIKE for name in names.split()}
+
+_ANSWERS_ALIKE = (
+    ("pvalue pvalues p_value p_values pval p", "p values are the column 'p_value' of .tidy()"),
+    ("params estimate estimates coef coefs beta", "estimates are a column of .tidy()"),
+    ("se bse std_error stderr", "standard errors are the column 'std_error' of .tidy()"),
+    ("ci conf_int confint", "intervals are the columns 'conf_low' and 'conf_high' of .tidy()"),
+    (
+        "tables summary_frame to_dataframe to_frame to_pandas as_data_frame as_dataframe df data "
+        "frame table results",
+        "the table behind it is .tidy()",
+    ),
+    ("to_csv to_excel to_json save write", "it is written from its table: .tidy().to_csv(path)"),
+    ("to_word docx word", "for a paper there are .to_docx(path), .to_latex() and .to_html()"),
+    ("latex as_latex tex", "for a paper there are .to_docx(path), .to_latex() and .to_html()"),
+    ("pairs contrast pairwise diffs", "comparisons of marginal means are .contrasts()"),
+    ("print show describe", "it is shown by print(...)"),
+)
+ANSWERS: dict[str, str] = {name: words for names, words in _ANSWERS_ALIKE for name in names.split()}
+"""The answer to a name that an answer does not have."""

@@ -48,6 +48,7 @@ FORMULA: dict[str, str] = {
     "gp": "a Gaussian process over a coordinate is a covariance structure: exp(0 + time | g), "
     "gau(...) or mat(...)",
     "cr": _NATURAL,
+    "cs": _NATURAL,
     "cc": _NATURAL,
     "rcs": _NATURAL,
     "rcspline": _NATURAL,

@@ -6,6 +6,13 @@ __all__ = ["FUNCTIONS"]
 
 _ALIKE = (
     ("lmer", "lme4's lmer is ranef.lmm"),
+    (
+        "model estimate mixed_model mixedmodel lm_mixed fit_model",
+        "a model is fitted by ranef.lmm(formula, data), or ranef.glmm(formula, data, family=...)",
+    ),
+    ("plots plot", "pictures are methods of a fit, as fit.plot.predictions('x')"),
+    ("read_bed read_plink read_vcf read_bgen", "genotypes are read by gwas.read_genotypes(path)"),
+    ("manhattan manhattan_plot qqman", "a Manhattan plot is scan.plot.manhattan() of gwas.scan"),
     ("glmer", "lme4's glmer is ranef.glmm(formula, data, family=...)"),
     ("glmer_nb", "lme4's glmer.nb is ranef.glmm(formula, data, family='nbinom2')"),
     ("nlmer nlmixed proc_nlmixed nlme", "nonlinear mixed models are not part of ranef"),

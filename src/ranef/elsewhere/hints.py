@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import difflib
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import Parameter, getattr_static, signature
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from ranef.elsewhere.arguments import ADVICE, ARGUMENTS
-from ranef.elsewhere.attributes import ATTRIBUTES
+from ranef.elsewhere.attributes import ANSWERS, ATTRIBUTES
 from ranef.elsewhere.formulas import FORMULA, RANDOM
 from ranef.elsewhere.functions import FUNCTIONS
 from ranef.errors import ArgumentError, suggestion
 
 __all__ = [
     "Pictures",
+    "answer_hint",
     "argument_hint",
     "attribute_hint",
     "explained",
@@ -56,7 +58,7 @@ def function_hint(name: str, known: Collection[str]) -> str:
     "; did you mean 'emmeans'?"
     """
     words = FUNCTIONS.get(_key(name))
-    return suggestion(name, known) if words is None else f"; {words}"
+    return _nearest(name, known, FUNCTIONS) if words is None else f"; {words}"
 
 
 def attribute_hint(name: str, known: Collection[str]) -> str:
@@ -68,7 +70,15 @@ def attribute_hint(name: str, known: Collection[str]) -> str:
     '; fixed effects are fit.coef, or fit.tidy() with their errors'
     """
     words = None if _key(name) in known else ATTRIBUTES.get(_key(name))
-    return suggestion(name, known) if words is None else f"; {words}"
+    return _nearest(name, known, ATTRIBUTES) if words is None else f"; {words}"
+
+
+def _nearest(name: str, known: Collection[str], elsewhere: Mapping[str, str]) -> str:
+    """Answer a slip of the pen, in a name here or in one of another package."""
+    own = suggestion(name, known)
+    here = {_key(one) for one in known}
+    close = difflib.get_close_matches(_key(name), {*here, *elsewhere}, n=1, cutoff=0.85)
+    return f"; {elsewhere[close[0]]}" if close and close[0] not in here else own
 
 
 def formula_hint(name: str) -> str:
@@ -83,6 +93,20 @@ def formula_hint(name: str) -> str:
     """
     words = FORMULA.get(_key(name))
     return f"; {words}" if words else ""
+
+
+def answer_hint(name: str, known: Collection[str]) -> str:
+    """Say what an attribute of another package's answer is called here.
+
+    Examples
+    --------
+    >>> answer_hint("pvalue", ["tidy"])
+    "; p values are the column 'p_value' of .tidy()"
+    >>> answer_hint("tidi", ["tidy"])
+    "; did you mean 'tidy'?"
+    """
+    words = None if _key(name) in known else ANSWERS.get(_key(name))
+    return suggestion(name, known) if words is None else f"; {words}"
 
 
 def random_hint(names: Collection[str]) -> str:
@@ -108,6 +132,8 @@ def argument_hint(callee: str, name: str, known: Collection[str]) -> str:
     '; grouping factors stand in the formula: y ~ x + (1 | g)'
     """
     key = _key(name)
+    if (callee, key) in ADVICE:
+        return f"; {ADVICE[callee, key]}"
     here = [own for own in (key, *ARGUMENTS.get(key, ())) if own in known and own != name]
     if here:
         return f"; did you mean {here[0]!r}?"
@@ -129,10 +155,19 @@ class Pictures:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        known = [own for own in dir(type(self)) if not own.startswith("_")]
-        raise AttributeError(
-            f"there is no picture {name!r}{suggestion(name, known)} ({', '.join(known)})"
+        known = self._names()
+        words = ATTRIBUTES.get(_key(name), "")
+        hint = f"; {words}" if "fit.plot." in words else suggestion(name, known)
+        raise AttributeError(f"there is no picture {name!r}{hint} ({', '.join(known)})")
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        raise ArgumentError(
+            f"each picture has a name: .plot.{self._names()[0]}() and the like; there are "
+            f"{', '.join(self._names())}"
         )
+
+    def _names(self) -> list[str]:
+        return [own for own in dir(type(self)) if not own.startswith("_")]
 
 
 def explained(function: Function, name: str | None = None) -> Function:
@@ -141,21 +176,35 @@ def explained(function: Function, name: str | None = None) -> Function:
     Nothing is done before the call, so that it costs nothing.
     """
     callee = function.__name__ if name is None else name
+    answer = _answer
 
-    @wraps(function)
     def call(*args: Any, **named: Any) -> Any:
         try:
             return function(*args, **named)
         except TypeError as error:
-            if isinstance(error, ArgumentError) or error.__traceback__ is None:
-                raise
-            if error.__traceback__.tb_next is not None and _takes(function, args, named):
-                raise  # from within the function
-            _refuse_unknown(callee, function, named)
-            _refuse_count(callee, function, len(args), named)
+            answer(error, callee, function, args, named)
             raise
 
-    return cast(Function, call)
+    # With the globals of the function, by which doctest finds its examples.
+    given = getattr(function, "__globals__", call.__globals__)
+    own = FunctionType(call.__code__, given, function.__name__, None, call.__closure__)
+    return cast(Function, wraps(function)(own))
+
+
+def _answer(
+    error: TypeError,
+    callee: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    named: dict[str, Any],
+) -> None:
+    """Raise in words what was wrong with a call, where the call was wrong."""
+    if isinstance(error, ArgumentError) or error.__traceback__ is None:
+        return
+    if error.__traceback__.tb_next is not None and _takes(function, args, named):
+        return  # from within the function
+    _refuse_unknown(callee, function, named)
+    _refuse_count(callee, function, len(args), named)
 
 
 def _takes(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> bool:

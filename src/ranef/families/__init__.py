@@ -6,6 +6,10 @@ are in the compiled core (`Family.core`). May import `errors`, the core and
 NumPy; SciPy inside functions.
 """
 
+from typing import Any as _Any
+
+from ranef.elsewhere import explained as _explained
+from ranef.elsewhere import module_getattr as _module_getattr
 from ranef.families.categories import Cumulative, Multinomial
 from ranef.families.continuous import CensoredGaussian, Gaussian, SkewNormal, StudentT
 from ranef.families.counts import (
@@ -52,3 +56,26 @@ __all__ = [
     "Tweedie",
     "family",
 ]
+
+_NAMED_ELSEWHERE = {
+    "NegativeBinomial": "NegativeBinomial2",
+    "NB": "NegativeBinomial2",
+    "Bernoulli": "Binomial",
+    "Ordinal": "Cumulative",
+    "Normal": "Gaussian",
+}
+
+
+def __getattr__(name: str) -> _Any:
+    here = _NAMED_ELSEWHERE.get(name)
+    if here is not None:
+        raise AttributeError(f"ranef.families has no name {name!r}; did you mean {here!r}?")
+    return _module_getattr("ranef.families", __all__)(name)
+
+
+for _class in (
+    Bell, Beta, BetaBinomial, Binomial, CensoredGaussian, ConwayMaxwellPoisson, Cumulative, Gamma,
+    GeneralisedPoisson, Gaussian, InverseGaussian, Lognormal, Multinomial, NegativeBinomial1,
+    NegativeBinomial2, NegativeBinomial12, OrderedBeta, Poisson, SkewNormal, StudentT, Tweedie,
+):  # fmt: skip
+    _class.__init__ = _explained(_class.__init__, _class.__name__)  # type: ignore[misc]

@@ -128,6 +128,6 @@ class _Reader:
     def error(self, what: str) -> ModelError:
         known = ", ".join(map(repr, self.terms))
         return ModelError(
-            f"the hypothesis {self.text!r}: {what}. It may hold {known}, numbers, + - * / and one "
-            "'='; several hypotheses are a list"
+            f"the hypothesis {self.text!r}: {what}; a hypothesis may hold {known}, "
+            "numbers, + - * / and one '='; several hypotheses are a list"
         )

@@ -65,7 +65,7 @@ class ReaderNames:
 
     def conf_int(self: Readable, alpha: float = 0.05) -> Any:
         """Return intervals at level 1 - alpha, columns 0 and 1 as in statsmodels."""
-        found = self.intervals(arguments.conf_level(1.0 - alpha))
+        found = self.intervals(1.0 - arguments.share("alpha", alpha))
         bounds = np.column_stack([found.conf_low, found.conf_high])
         return matrix(bounds, self.names, [0, 1], self.frame.library)
 

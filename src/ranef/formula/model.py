@@ -564,7 +564,8 @@ class _Predictor:
     def product(self, node: Binary) -> list[frozenset[int]]:
         operator = node.operator
         if operator in ("|", "||"):
-            hint = "put a random term in parentheses: (1 | g)"
+            hint = "put a random term in parentheses, and 1 before a '+' that comes first: "
+            hint += "1 + (1 | g)"
             raise self.reader.error(f"a bar outside parentheses; {hint}", node)
         if operator == "^":
             return self.power(node)

@@ -133,11 +133,21 @@ class _Parser:
         if self.here.kind == "operator":
             hint = MEANT.get(self.here.value, "")
             first, second = self.tokens[:2]
+            following = [token.value for token in self.tokens[self.index + 1 : self.index + 3]]
+            if self.here.value == "," and following[1:] == ["="]:
+                return self.error(
+                    f"{following[0]}= is no part of a formula: a random term is written in it, "
+                    "y ~ x + (1 | g), and arguments stand outside the quotes"
+                )
             if self.here.value == "~" and first.kind == "name" and second.value == "(":
                 hint += f", and stands alone, without {first.value}(...)"
             before = self.tokens[self.index - 1] if self.index else self.here
             if self.here.value == "|" == before.value:
                 hint = "; a double bar is written without a blank: (x || g)"
+            elif self.here.value == "|":
+                hint = "; effects stand before the bar: (1 | g), (x | g)"
+            elif self.here.value == ")" and before.value in ("|", "||"):
+                hint = "; a grouping factor stands after the bar: (1 | g)"
             return self.error(f"unexpected {self.here.value!r}{hint}")
         before = self.tokens[self.index - 1] if self.index else self.here
         hint = ""

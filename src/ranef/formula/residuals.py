@@ -18,6 +18,38 @@ SPATIAL = frozenset({"exp", "gau", "mat"})
 OF_CLOCK = frozenset({"car1", "ou"}) | SPATIAL
 
 
+ELSEWHERE = {
+    "un": "us",
+    "unr": "us",
+    "unstructured": "us",
+    "unstr": "us",
+    "corsymm": "us",
+    "csh": "cs",
+    "cshomog": "homcs",
+    "compound": "homcs",
+    "exchangeable": "homcs",
+    "corcompsymm": "homcs",
+    "ar": "ar1",
+    "ar2": "arma",
+    "corar1": "ar1",
+    "corcar1": "car1",
+    "corarma": "arma",
+    "arh": "hetar1",
+    "arh1": "hetar1",
+    "ar1h": "hetar1",
+    "toeph": "toep",
+    "ad": "ante",
+    "adh": "ante",
+    "sp": "ou",
+    "sp_exp": "ou",
+    "sp_pow": "ou",
+    "corexp": "ou",
+    "corgaus": "gau",
+    "matern": "mat",
+}
+"""Names of structures in SAS, nlme and mmrm."""
+
+
 @dataclass(frozen=True)
 class ResidualStructure:
     """One structure as written, ``ar1(time | person)``.
@@ -100,9 +132,9 @@ def _collect(node: Node, calls: list[Call], text: str) -> None:
 def _structure(call: Call, known: tuple[str, ...]) -> ResidualStructure:
     kind = call.function
     if kind not in known:
-        raise FormulaError(
-            f"no residual structure {kind!r}{suggestion(kind, known)}; there are {', '.join(known)}"
-        )
+        here = ELSEWHERE.get(kind.lower(), "")
+        hint = f"; did you mean {here!r}?" if here in known else suggestion(kind, known)
+        raise FormulaError(f"no residual structure {kind!r}{hint}; there are {', '.join(known)}")
     if len(call.arguments) != 1:
         raise FormulaError(f"{kind}() takes positions and a group: {kind}(time | person)")
     inside = call.arguments[0].bare

@@ -127,7 +127,10 @@ def _loaded(stream: BinaryIO, source: str, functions: Functions, max_gb: float |
     except Refusal as error:
         raise FileError(f"{source} {error}") from error
     except zipfile.BadZipFile as error:
-        raise FileError(f"{source} is not a saved fit, or is damaged: {error}") from error
+        raise FileError(
+            f"{source} is not a saved fit, or is damaged; fit.save(path) and ranef fit --save PATH "
+            "write one, and of a table the formula comes first"
+        ) from error
     except Exception as error:  # whatever a file makes Python do, it is the file's fault
         cause = str(error) or type(error).__name__
         raise FileError(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import DataError, UnknownColumnError, suggestion
+from ranef.errors import DataError, UnknownColumnError, shortened, suggestion
 from ranef.tables.alignment import common_labels
 from ranef.tables.codes import (
     Codes,
@@ -157,7 +157,10 @@ class Table:
         return self.n_rows
 
     def __contains__(self, name: object) -> bool:
-        return name in self._keys
+        try:
+            return name in self._keys
+        except TypeError:
+            raise DataError(f"a column is named by one text, not {shortened(name)}") from None
 
     def __repr__(self) -> str:
         return f"<Table: {self.n_rows} rows, {len(self.columns)} columns, from {self.library}>"
@@ -812,7 +815,21 @@ def _no_table(data: Any) -> str:
         )
     if data is None:
         return "data is None; give a pandas, polars or pyarrow table"
+    kind = type(data)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    hint = _as_table(data)
     return (
-        f"cannot read a table from {type(data).__module__}.{type(data).__qualname__}; "
+        f"cannot read a table from {module}{kind.__qualname__}{hint}; "
         "give a pandas, polars or pyarrow table"
     )
+
+
+def _as_table(data: Any) -> str:
+    """Say how what was given is made a table."""
+    if isinstance(data, np.ndarray) and data.ndim == 2:
+        return ", which has no names of columns: pandas.DataFrame(array, columns=[...])"
+    if isinstance(data, list) and data and isinstance(data[0], Mapping):
+        return ": pandas.DataFrame(rows) makes one of records"
+    if hasattr(data, "to_frame"):
+        return ", one column: the table that it was taken from has the others"
+    return ", a grouped table: give the table itself" if hasattr(data, "groups") else ""

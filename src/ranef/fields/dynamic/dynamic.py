@@ -126,7 +126,7 @@ def dynamic(
     given = arguments.choice("start", start, STARTS) == "given"
     points = None if quadrature is None else arguments.count("quadrature", quadrature)
     for name, text in (("inertia", inertia), ("dispersion", dispersion), ("inputs", inputs)):
-        if not (text is None and name == "inputs") and not isinstance(text, str):
+        if not (text is None and name == "inputs") and not (isinstance(text, str) and "~" in text):
             raise ModelError(f"{name} is a formula such as '~ 1 + (1 | p | person)', not {text!r}")
     call = ModelArguments(
         formula, data, residual=residual, dispersion=dispersion, contrasts=contrasts,

@@ -15,6 +15,7 @@ from ranef.api.questions import Questions
 from ranef.derivatives.profiled import Slice
 from ranef.design.specification import Specification
 from ranef.display.columns import Column, Fixed, Label, Listing, Sized
+from ranef.elsewhere import explained_methods
 from ranef.errors import ModelError
 from ranef.families import Family
 from ranef.fields.dynamic.estimate import DynamicEstimate
@@ -85,6 +86,7 @@ class DynamicOptimum:
     singular: bool
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class DynamicModelFit(Questions, InformationCriteria, Fit):
     """A fitted dynamic model; `ranef.dynamic` makes one.

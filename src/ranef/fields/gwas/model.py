@@ -75,7 +75,9 @@ def formulas_of(formula: Any, traits: Any) -> dict[str, str]:
         return {left.strip(): text}
     names = [traits] if isinstance(traits, str) or not isinstance(traits, Iterable) else [*traits]
     if left.strip():
-        raise FormulaError("with traits= the formula begins with '~': they stand in front in turn")
+        raise FormulaError(
+            "with traits= the formula has no response and begins with '~': each trait is a response"
+        )
     if not names or not all(isinstance(name, str) for name in names):
         raise ModelError("traits is a list of names of columns, such as ['height', 'bmi']")
     if len(set(names)) < len(names):

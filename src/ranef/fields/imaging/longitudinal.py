@@ -326,6 +326,11 @@ def _column_of_images(formula: Any, rows: Table) -> str:
     for name in (response, "map_path"):
         if name in rows:
             return name
+    if not response:
+        raise UnknownColumnError(
+            "the formula has no response, which names the column of the images, and the table has "
+            "no column 'map_path': give images=, the name of that column"
+        )
     raise UnknownColumnError(
         f"which column holds the images is not known: neither {response!r}, the response of the "
         "formula, nor 'map_path' is in the table; give images=, the name of that column"

@@ -347,6 +347,8 @@ def prepared(Y: Any, V: Any, X: Any) -> Prepared:
             raise DataError(f"{name} must be a matrix of numbers (subjects, voxels)")
     if effects.shape != variances.shape:
         raise DataError(f"Y has shape {effects.shape} and V {variances.shape}; they must agree")
+    if variances.size and not (variances > 0).any():
+        raise DataError("no value of V is positive; V has sampling variances, squared errors")
     single = effects.dtype == np.float32 and variances.dtype == np.float32
     kind = np.float32 if single else np.float64
     return Prepared(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.display.progress import Ticker
 from ranef.elsewhere import explained
-from ranef.errors import DataError, ModelError, suggestion
+from ranef.errors import DataError, ModelError, shortened, suggestion
 from ranef.fields.metagenomics.arrays import PATIENT
 from ranef.fields.metagenomics.assembly import (
     Assembled,
@@ -165,7 +165,10 @@ def screen(
     arguments.generator(rng)
     if background is not None:
         if not callable(getattr(background, "drift", None)):
-            raise ModelError("background must be what train() or load() returned")
+            raise ModelError(
+                "background must be what train() or ranef.metagenomics.load(path) returned, "
+                f"not {shortened(background)}"
+            )
         locked: Screen = background.screen(
             counts, samples, controls=controls, batch=batch, run=run, fdr=fdr, list_by=list_by,
             taxa=taxa, n_jobs=n_jobs,

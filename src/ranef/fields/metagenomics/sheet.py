@@ -92,7 +92,8 @@ def read_sheet(
             raise DataError(f"the column of {role} must be text, not {name!r}")
         if name not in columns and name != role:
             raise UnknownColumnError(
-                f"the sheet has no column {name!r}{suggestion(name, list(columns))}"
+                f"the sheet has no column {name!r}{suggestion(name, list(columns))}; it has "
+                f"{', '.join(list(columns)[:12])}"
             )
     if "sample" not in columns:
         raise UnknownColumnError(_without_samples(columns))

@@ -15,6 +15,7 @@ from ranef.display.answer import Summary
 from ranef.display.columns import Column, Fixed, Label, Listing, PValue, Sized
 from ranef.display.numbers import number, p_value
 from ranef.display.page import Page, Paragraph, TextTable
+from ranef.elsewhere import explained_methods
 from ranef.errors import ModelError
 from ranef.fields.structural import resampling
 from ranef.fields.structural.comparison import StructuralComparison, compared
@@ -40,6 +41,7 @@ NAN = float("nan")
 METHODS = ("delta", "monte_carlo", "bootstrap")
 
 
+@explained_methods
 class StructuralModelFit(Questions, StructuralFit):
     """A fitted structural equation model; `ranef.sem` makes one.
 

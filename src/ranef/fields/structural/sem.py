@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.progress import SearchBar
+from ranef.elsewhere import argument_hint
 from ranef.errors import (
     ConvergenceWarning,
     DataError,
@@ -176,7 +177,8 @@ def sem(
         known = [p.name for p in signature(sem).parameters.values() if p.kind is p.KEYWORD_ONLY]
         if name in ABSENT:
             raise ModelError(f"sem() has no argument {name!r}: {ABSENT[name]}")
-        hint = f"; did you mean {RENAMED[name]}?" if name in RENAMED else suggestion(name, known)
+        renamed = name in RENAMED
+        hint = f"; did you mean {RENAMED[name]}?" if renamed else argument_hint("sem", name, known)
         raise ModelError(f"sem() has no argument {name!r}{hint}")
     request = read_request(
         model, cluster, group, estimator, missing, se, information, fixed_x, std_lv, group_equal,

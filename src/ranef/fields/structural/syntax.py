@@ -225,7 +225,9 @@ def _read_line(line: list[Token], reading: _Reading) -> None:
     where = f"line {line[0].line} of the model"
     if at is None:
         said = " ".join(t.text for t in line)
-        hint = "; a regression is written with ~, as in 'y ~ x'" if "=" in said else ""
+        hint = ""
+        if "=" in said:
+            hint = "; a latent variable is 'f =~ a + b + c', a regression 'y ~ x'"
         if any(t.text.upper() in ("BY", "ON", "WITH") for t in line[1:]):
             hint = (
                 "; BY, ON and WITH of Mplus are =~, ~ and ~~ (with MODEL: before them they are "
@@ -371,12 +373,17 @@ def _modifiers(term: list[Token], where: str) -> tuple[Modifiers, Token]:
                 "and name that"
             )
         raise FormulaError(
-            f"{where}: {shortened(said)} is no variable; terms are joined by '+', and a name "
-            "with other characters stands in backticks"
+            f"{where}: {shortened(said)} is no variable{_turned(said)}; terms are joined by '+', "
+            "and a name with other characters stands in backticks"
         )
     for tokens, mark in factors:
         found = found.merged(_modifier(tokens, mark, where))
     return found, part[0]
+
+
+def _turned(said: str) -> str:
+    """Ask about ``~=``, whose first sign is read as a regression."""
+    return " (a latent variable is defined by =~)" if said.startswith("=") else ""
 
 
 def _modifier(tokens: list[Token], mark: str, where: str) -> Modifiers:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
-from ranef.errors import ModelError
+from ranef.elsewhere import argument_hint
+from ranef.errors import ArgumentError, ModelError
 from ranef.questions.means.answers import MarginalMeans
 from ranef.questions.means.comparisons import Contrasts
 from ranef.questions.means.means import emmeans
 from ranef.questions.means.specs import read_specs
 
 __all__ = ["contrasts"]
+
+SETTINGS = frozenset(signature(emmeans).parameters) - {"fit", "specs", "by"}
+"""Arguments of `emmeans` that `contrasts` hands to it."""
 
 
 def contrasts(
@@ -113,6 +118,12 @@ def contrasts(
             raise ModelError("say what to compare: contrasts(fit, 'treatment')")
         named = read_specs(specs, by)
         method, split = named.method or method, None
+        for name in question:
+            if name not in SETTINGS:
+                hint = argument_hint(
+                    "contrasts", name, [*signature(contrasts).parameters, *SETTINGS]
+                )
+                raise ArgumentError(f"contrasts() takes no argument {name!r}{hint}")
         level = 0.95 if conf_level is None else conf_level
         factors = list(named.factors)
         means = emmeans(fit, factors, named.by, conf_level=level, unit=unit, **question)

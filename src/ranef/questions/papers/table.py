@@ -16,6 +16,7 @@ from ranef.display.answer import STYLES
 from ranef.display.columns import renamed
 from ranef.display.numbers import MINUS, apa_p_value, decimals, number, p_value
 from ranef.display.sheet import Block, Row, Sheet, writable
+from ranef.elsewhere import explained_methods
 from ranef.errors import DataError, ModelError, suggestion
 from ranef.fits.fit import Fit
 from ranef.fits.likelihood import LikelihoodFit
@@ -68,6 +69,7 @@ class _Line:
     held: bool = False
 
 
+@explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelTable:
     """Several models side by side; prints as text, shows as HTML in notebooks.

@@ -16,7 +16,7 @@ from ranef.display.answer import Answer
 from ranef.display.canvas import percent
 from ranef.display.columns import Column, Degrees, Fixed, Listing, PValue, Sized, Written
 from ranef.display.numbers import number
-from ranef.errors import DataError, ModelError, UnknownColumnError, suggestion
+from ranef.errors import DataError, ModelError, UnknownColumnError, shortened, suggestion
 from ranef.formula.syntax import Name
 from ranef.inference.coefficients.wald import Intervals, wald
 from ranef.inference.kinds import inference_of
@@ -244,6 +244,8 @@ def _higher(slope: float) -> str:
 
 
 def _column(table: Table, name: Any, what: str) -> Name:
+    if not isinstance(name, str):
+        raise ModelError(f"{what} names one column, not {shortened(name)}")
     if name not in table:
         raise UnknownColumnError(
             f"no column {name!r} for {what}{suggestion(str(name), table.columns)}"
@@ -263,13 +265,14 @@ def _refuse_constant(table: Table, predictor: str, by: str) -> None:
     _, dense = np.unique(codes[rows], return_inverse=True)
     if np.ptp(x[rows]) == 0.0:
         raise ModelError(
-            f"{predictor} is {x[rows][0]:g} in every row: it tells no story; leave it out"
+            f"{predictor} is {x[rows][0]:g} in every row: it has no slope, neither within {by} nor "
+            "between"
         )
     within, between, _ = variance_between(x[rows], dense.astype(np.int32))
     if within <= SOME * (within + between):
         raise ModelError(
-            f"{predictor} does not vary within {by}: it tells the story between them alone; fit it "
-            "as it stands"
+            f"{predictor} does not vary within {by}: it has a slope between levels only, the "
+            f"coefficient of {predictor} in ranef.lmm"
         )
     if between <= SOME * (within + between):
         raise ModelError(

@@ -419,7 +419,7 @@ WRONG = {
     ),
     "emmeans at level": (
         lambda w: w.oats.emmeans("Variety", at={"Variety": ["Gold"]}),
-        "its levels are 'Golden Rain', 'Marvellous', 'Victory'",
+        "did you mean 'Golden Rain'? Its levels are 'Golden Rain', 'Marvellous', 'Victory'",
     ),
     "emtrends": (
         lambda w: w.oats.emtrends("Variety"),

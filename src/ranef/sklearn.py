@@ -187,6 +187,10 @@ class MixedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             if reset:
                 self.taken_response_ = own
             features = X if own not in table.columns else _without(X, own)
+            if isinstance(features, Mapping):
+                from pandas import DataFrame
+
+                features = DataFrame(features)
             validate_data(self, features, reset=reset, skip_check_array=True)
             columns = {name: table.values(name) for name in table.columns}
             if y is not None:

@@ -70,7 +70,9 @@ class Shown(ABC):
 
     def __getattr__(self, name: str) -> Any:
         kind = type(self)
-        if name.startswith("_") or hasattr(kind, name):
+        if hasattr(kind, name):
+            return object.__getattribute__(self, name)  # a property raised: let it say why
+        if name.startswith("_"):
             raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
         known = [own for own in dir(kind) if not own.startswith("_")]
         raise AttributeError(f"{kind.__name__} has no {name!r}{answer_hint(name, known)}")

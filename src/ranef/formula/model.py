@@ -6,6 +6,7 @@ Rogers (1973) describe it and R's `terms` prints it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -564,8 +565,9 @@ class _Predictor:
     def product(self, node: Binary) -> list[frozenset[int]]:
         operator = node.operator
         if operator in ("|", "||"):
-            hint = "put a random term in parentheses, and 1 before a '+' that comes first: "
-            hint += "1 + (1 | g)"
+            hint = "put a random term in parentheses: (1 | g)"
+            if re.search(r"~\s*\+", self.reader.text):
+                hint = "write 1 before a '+' that comes first: y ~ 1 + (1 | g)"
             raise self.reader.error(f"a bar outside parentheses; {hint}", node)
         if operator == "^":
             return self.power(node)

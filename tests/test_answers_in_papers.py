@@ -212,7 +212,7 @@ def test_names_in_papers_have_no_backticks(coded: Any) -> None:
 
 
 def test_the_order_of_numbered_categories_is_pointed_out(coded: Any) -> None:
-    said = "The levels of visit stand in alphabetical order: Week 1, Week 10, Week 2"
+    said = "The levels of visit are in alphabetical order: Week 1, Week 10, Week 2"
     text = " ".join(str(coded.summary()).split())
     assert said in text
     assert "with Week 1, Week 2, Week 10 keeps the order" in text

@@ -235,7 +235,7 @@ def test_the_order_of_a_saved_fit_is_not_questioned(run: Run, visits: Path, tmp_
     )  # fmt: skip
     code, _, told = run("predict", kept, visits)
     assert code in (0, 1)
-    assert "levels of AVISIT stand" not in told
+    assert "levels of AVISIT are ordered" not in told
 
 
 def test_each_category_is_predicted(run: Run, tmp_path: Path) -> None:

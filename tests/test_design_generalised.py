@@ -252,7 +252,7 @@ def test_effects_of_each_row(data):
     data["row"] = np.arange(N)
     assert conditional("count ~ (1 | row)", data, family="poisson").factors[0].n_levels == N
     for family, response in [("gaussian", "low"), ("lognormal", "z")]:
-        with pytest.raises(ModelError, match="cannot be told from the residual"):
+        with pytest.raises(ModelError, match="cannot be distinguished from the residual"):
             specify_generalised(f"{response} ~ (1 | row)", data, family=family)
     known = conditional(
         "low ~ (1 | row)", data, family="gaussian", dispersion="~ 0 + offset(log(z))"
@@ -263,7 +263,7 @@ def test_effects_of_each_row(data):
             specify_generalised(f"{response} ~ (1 | row)", data, family=family)
     assert conditional("cbind(hits, size - hits) ~ (1 | row)", data, family="binomial").terms
     assert conditional("count ~ (x | row)", data, family="poisson").terms  # x varies
-    with pytest.raises(ModelError, match="its variances cannot be told from each other"):
+    with pytest.raises(ModelError, match="its variances cannot be distinguished from each other"):
         specify_generalised("count ~ (flag | row)", data, family="poisson")
     held = {"dispersion: (Intercept)": 0.0}
     assert conditional("low ~ (1 | row)", data, family="gaussian", fixed=held).terms

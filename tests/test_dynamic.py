@@ -277,7 +277,7 @@ def test_comparison_simulation_and_refit():
 def test_questions_of_mixed_models_are_refused_in_words():
     fit = fitted()
     for question in ("r2", "cross_validate", "influence"):
-        with pytest.raises(ModelError, match=r"goes by the likelihood of ranef\.lmm"):
+        with pytest.raises(ModelError, match=r"needs the likelihood of ranef\.lmm"):
             getattr(ranef, question)(fit)
     for question in ("rank", "icc", "posterior"):
         with pytest.raises(ModelError, match=r"a dynamic mixed model.*tidy\('random'\)"):
@@ -398,7 +398,7 @@ def test_pictures_and_tests_of_terms(tmp_path):
     fit.plot.profile("x")
     assert fit.anova().tidy().term.tolist() == ["x"]
     fit.report(tmp_path / "page.html")
-    assert "Nothing found that speaks against" in (tmp_path / "page.html").read_text()
+    assert "No evidence against the model was found" in (tmp_path / "page.html").read_text()
 
 
 def test_intervals_of_means_are_shorter_than_those_of_answers():

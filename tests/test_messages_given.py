@@ -193,7 +193,7 @@ WRONG = {
             inertia="~ 1 + x + (1 + x + beep | p | id)",
             dispersion="~ 1 + (1 + x + t | p | id)",
         ),
-        ") are the same, so their variances cannot be told apart; leave one out",
+        ") are the same, so their variances cannot be distinguished; leave one out",
     ),
     "history without outcome": (
         lambda w: w.person.predict(
@@ -473,7 +473,7 @@ WRONG = {
             pd.DataFrame({"taxon": ["a", "a"], w.clinic.samples["sample"][0]: [1, 2]}),
             w.clinic.samples,
         ),
-        "stands twice in the counts",
+        "occurs twice in the counts",
     ),
     "no sheet": (
         lambda w: mg.screen(w.clinic.counts, None),

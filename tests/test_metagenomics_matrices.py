@@ -79,7 +79,7 @@ def test_lineages_name_the_taxa_of_biom_two(tmp_path):
         ({"indices": np.array([0, -1, 1, 2])}, FileError, OUTSIDE),
         ({"indices": np.array([0, 0, 1, 2])}, DataError, "'a' has the taxon 't1' twice"),
         ({"shape": (100, 100)}, FileError, "stated as 100 x 100, its names are 2 x 3"),
-        ({"samples": ["a", "a", "c"]}, DataError, "sample 'a' stands twice in t.biom"),
+        ({"samples": ["a", "a", "c"]}, DataError, "sample 'a' occurs twice in t.biom"),
         ({"taxa": ["t", "t"]}, DataError, "taxon 't' stands twice"),
         ({"samples": ["a", " ", "c"]}, DataError, "a sample of t.biom has an empty name"),
         ({"data": np.array([5, np.nan, 2, 7])}, DataError, "nan of the taxon 't1' in .*'b'"),

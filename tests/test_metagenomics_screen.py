@@ -220,7 +220,7 @@ def test_lists_of_patients(clinic):
         (lambda s: s.rename(columns={"batch": "batches"}), DataError, "did you mean 'batch'"),
         (lambda s: s.rename(columns={"is_control": "iscontrol"}), DataError, "is_control"),
         (lambda s: s.rename(columns={"sample": "id"}), UnknownColumnError, "column 'sample'"),
-        (lambda s: pd.concat([s, s[:1]]), DataError, "stands twice in the sheet"),
+        (lambda s: pd.concat([s, s[:1]]), DataError, "occurs twice in the sheet"),
         (lambda s: s.assign(is_control=True), DataError, "no patient to screen"),
         (lambda s: s.assign(is_control="perhaps"), DataError, "write True or False"),
         (lambda s: s.assign(patient="Q1"), DataError, "a control and also of patient"),

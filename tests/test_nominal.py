@@ -179,7 +179,11 @@ def test_missing_values_of_a_nominal_column_drop_the_row(wine: Any) -> None:
         ("~ (1 | judge)", ModelError, "has a random term; nominal effects are fixed"),
         ("~ contact + offset(x)", ModelError, "has an offset"),
         ("~ 0 + contact", ModelError, "leave '0 \\+' or '- 1' out"),
-        ("~ temp", ModelError, "tempwarm in the formula cannot be told from nominal='~ temp'"),
+        (
+            "~ temp",
+            ModelError,
+            "tempwarm in the formula cannot be distinguished from nominal='~ temp'",
+        ),
         ("~ contct", UnknownColumnError, "did you mean 'contact'"),
         ("~ rating", FormulaError, "also stands in the nominal formula"),
     ],

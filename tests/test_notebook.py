@@ -34,5 +34,5 @@ def test_from_a_csv_to_an_answer_and_a_figure(tmp_path, monkeypatch):
     assert (round(100 * answer.conf_low), round(100 * answer.conf_high)) == (-1, 8)
     sd = fit.tidy("variance").estimate[0]
     assert 5 < sd / fit.coef["smoke"] < 6
-    assert ranef.check(fit).headline == "Nothing found that speaks against the model."
+    assert ranef.check(fit).headline == "No evidence against the model was found."
     pyplot.close("all")

@@ -187,9 +187,7 @@ def visits_as_text():
 def test_visits_as_text_are_warned_of_where_numbers_order_them():
     table, names = visits_as_text()
     keys = {"subject": "id", "visit": "visit", "arm": "arm"}
-    with pytest.warns(
-        DataWarning, match="stand in alphabetical order, Week 12, Week 24, Wk 4, and"
-    ):
+    with pytest.warns(DataWarning, match="are in alphabetical order, Week 12, Week 24, Wk 4, and"):
         ranef.missing_patterns(table, "score", **keys)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

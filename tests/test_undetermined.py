@@ -361,7 +361,7 @@ def test_an_intercept_beside_a_structure_that_contains_it(call, options, structu
         alike = np.all(sds == 0) or (own[-1] == 1 and np.ptp(sds) < 1e-6)
         if (alike and intercept + sds.max() > 0) or (contained and intercept > 0):
             assert flat, (seed, theta)
-            assert "cannot be told apart" in flat[0].description
+            assert "cannot be distinguished" in flat[0].description
             assert fit.tidy("variance")["estimate"].isna().any()
         elif not contained:
             assert not flat, (seed, theta)
@@ -400,7 +400,7 @@ def test_levels_under_other_names_are_found_beside_a_crossed_factor(seed, family
     for right in ("(1 | g) + (1 | same) + (1 | h)", "(x || g) + (1 | h) + (0 + x | same)"):
         found = fit(right)
         (flat,) = found.optimum.flat
-        assert "cannot be told apart" in flat.description
+        assert "cannot be distinguished" in flat.description
         assert found.tidy("variance")["estimate"].isna().sum() == 2
     assert not fit("(x || g) + (1 | h)").optimum.flat
 

@@ -462,7 +462,7 @@ def _times(fit: LinearFit, table: Table, time: str | None) -> Floats:
     ordered = counted_visits(map(str, levels)) if table.kind(time) == "text" else None
     if ordered is not None:
         warn(
-            f"the visits of {time} stand in alphabetical order, and who withdrew depends on it; "
+            f"the visits of {time} are in alphabetical order, and who withdrew depends on it; "
             f"make it a category with the order {', '.join(ordered)}, or name a time: time=",
             DataWarning,
         )

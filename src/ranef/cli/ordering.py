@@ -44,7 +44,7 @@ def natural_order_note(column: Any, name: str) -> str | None:
     --------
     >>> import pandas as pd
     >>> natural_order_note(pd.Series(["Week 4", "Week 12"]), "visit")
-    "the levels of visit stand as Week 12, Week 4; --levels 'visit=Week 4,Week 12' counts them"
+    "the levels of visit are ordered Week 12, Week 4; --levels 'visit=Week 4,Week 12' counts them"
     """
     import pandas as pd
 
@@ -59,6 +59,6 @@ def natural_order_note(column: Any, name: str) -> str | None:
     if natural is None or any("," in value for value in found):
         return None
     return (
-        f"the levels of {name} stand as {', '.join(sorted(found))}; "
+        f"the levels of {name} are ordered {', '.join(sorted(found))}; "
         f"--levels '{name}={','.join(natural)}' counts them"
     )

@@ -85,7 +85,7 @@ class MarginalDescription(ModelDescription):
         found = [] if self.mean.weights is None else [self.weights]
         if self.estimate.model.sampling is not None:
             found.append(
-                "Sampling weights say how many rows of the population a row stands for: they "
+                "Sampling weights say how many rows of the population a row represents: they "
                 "multiply its residual in the equations."
             )
         return found
@@ -224,8 +224,8 @@ class MarginalDescription(ModelDescription):
         if not found.converged:
             return f"The estimating equations were not solved in {found.steps} steps."
         return (
-            f"Estimating equations solved in {found.steps} steps: the estimating function is "
-            f"{found.gap:.1e} of its standard error."
+            f"The estimating equations converged in {found.steps} steps (estimating function at "
+            f"the solution: {found.gap:.1e} standard errors)."
         )
 
     def facts(self) -> list[tuple[str, str]]:
@@ -240,7 +240,7 @@ class MarginalDescription(ModelDescription):
         )  # fmt: skip
 
     def held(self) -> list[str]:
-        return [f"Standard errors are by {COVARIANCES[self.covariance]}."]
+        return [f"Standard errors are from {COVARIANCES[self.covariance]}."]
 
     def call(self) -> str:
         model, recipe = self.estimate.model, self.mean.recipe

@@ -131,14 +131,14 @@ class MixedDescription(ModelDescription):
             return f"By the iterative path {optimum.monte_carlo.words(optimum.theta)}."
         if optimum.flat:
             what = "; ".join(direction.description for direction in optimum.flat)
-            return f"Exact derivatives proved an optimum, but {what}."
+            return f"An optimum was verified by exact derivatives, but {what}."
         if optimum.singular or optimum.ends:
             where = words.listed([*(face.description for face in optimum.faces), *optimum.ends])
             return (
-                "Exact derivatives proved the optimum, which lies on the boundary of the parameter "
+                "The optimum, verified by exact derivatives, lies on the boundary of the parameter "
                 f"space: {where}."
             )
-        return "Exact first and second derivatives proved the optimum."
+        return "The optimum was verified by exact first and second derivatives."
 
     def endings(self) -> list[str]:
         return [self._information(), optimum_line(self.estimate), *self.rare()]

@@ -250,7 +250,7 @@ class ModelDescription:
             counted = natural_order(levels)
             if counted is not None and list(levels) == sorted(levels):
                 yield (
-                    f"The levels of {key} stand in alphabetical order: {', '.join(levels[:6])}"
+                    f"The levels of {key} are in alphabetical order: {', '.join(levels[:6])}"
                     f"{', ...' if len(levels) > 6 else ''}; an ordered categorical column "
                     f"with {', '.join(counted[:6])}{', ...' if len(levels) > 6 else ''} keeps the "
                     "order of their numbers."

@@ -331,7 +331,7 @@ def _refuse_both(mean: Specification, nominal: Specification | None) -> None:
     both = [mean.names[k] for j, k in enumerate(own, W.shape[1]) if j not in kept]
     if both:
         raise ModelError(
-            f"{', '.join(both)} in the formula cannot be told from nominal="
+            f"{', '.join(both)} in the formula cannot be distinguished from nominal="
             f"{nominal.formula!r}: an effect on every threshold holds the common one; leave it "
             "out of the formula"
         )

@@ -144,7 +144,7 @@ def random_effects(
     shared: Factors,
     residual: Residual | None,
 ) -> RandomEffects:
-    """Make the random terms of a formula, and refuse those that cannot be told apart.
+    """Make the random terms of a formula, and refuse those that cannot be distinguished.
 
     Parameters
     ----------
@@ -441,7 +441,7 @@ def _sound_columns(z: Floats, names: tuple[str, ...], label: str) -> list[int]:
             if np.array_equal(head[:, i], head[:, j]) and np.array_equal(z[:, i], z[:, j]):
                 raise ModelError(
                     f"the columns {names[i]} and {names[j]} of the random term ({label}) are "
-                    "the same, so their variances cannot be told apart; leave one out"
+                    "the same, so their variances cannot be distinguished; leave one out"
                 )
     return picked
 
@@ -455,7 +455,7 @@ def is_free(term: RandomTerm) -> bool:
 def _check_identifiable(
     term: RandomTerm, factor: GroupingFactor, n: int, residual: Residual
 ) -> None:
-    """Refuse a term whose variances cannot be told from others, as far as its rank says so.
+    """Refuse a term whose variances cannot be distinguished from others, by its rank.
 
     Only where there are as many effects as rows can that be; then the data decide: visits at
     different times, weights or a column that differ between the rows.
@@ -477,8 +477,8 @@ def _check_identifiable(
     if factor.n_levels >= n and residual.words:
         raise ModelError(
             f"the grouping factor {factor.name!r} has as many levels as there are rows ({n}), so "
-            f"({term.label}) cannot be told from {residual.words}; group by a coarser factor"
-            f"{_OVERRIDE}"
+            f"({term.label}) cannot be distinguished from {residual.words}; group by a coarser "
+            f"factor{_OVERRIDE}"
         )
     simpler = without_correlations(term)
     advice = (
@@ -490,8 +490,8 @@ def _check_identifiable(
     )
     raise ModelError(
         f"({term.label}) has {factor.n_levels} x {term.size} = {effects} random effects for "
-        f"{n} rows, and its variances cannot be told from {residual.words or 'each other'}; "
-        f"{advice}{_OVERRIDE}"
+        f"{n} rows, and its variances cannot be distinguished from "
+        f"{residual.words or 'each other'}; {advice}{_OVERRIDE}"
     )
 
 

@@ -47,7 +47,7 @@ def _check(label: str, places: list[tuple[str, int]], parts: Mapping[str, Specif
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ModelError(
-            f"the label {label} stands twice in the {twice} part: write its effects into one "
+            f"the label {label} occurs twice in the {twice} part: write its effects into one "
             f"term, such as (1 + x | {label} | g)"
         )
     if len(places) == 1:

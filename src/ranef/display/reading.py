@@ -133,7 +133,7 @@ def shrinkage_effects(fit: Levelled, group: str | None) -> tuple[Shrinkage, ...]
     if group is None and not getattr(fit, "factors", ()):
         if getattr(fit, "own_likelihood", False):
             raise ModelError(
-                "a picture of shrinkage goes by the random effects of ranef.lmm and ranef.glmm; "
+                "a picture of shrinkage needs the random effects of ranef.lmm and ranef.glmm; "
                 "fit.plot.random() draws those of this fit"
             )
         raise ModelError("a picture of shrinkage needs random effects; this model has none")

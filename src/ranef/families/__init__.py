@@ -78,4 +78,4 @@ for _class in (
     GeneralisedPoisson, Gaussian, InverseGaussian, Lognormal, Multinomial, NegativeBinomial1,
     NegativeBinomial2, NegativeBinomial12, OrderedBeta, Poisson, SkewNormal, StudentT, Tweedie,
 ):  # fmt: skip
-    _class.__init__ = _explained(_class.__init__, _class.__name__)  # type: ignore[misc]
+    _class.__init__ = _explained(_class.__init__, _class.__name__)  # type: ignore[method-assign]

@@ -317,13 +317,13 @@ def require(fit: Any, question: str, *needed: type) -> Any:
             )
         if protocol in OF_MIXED and _has_own_likelihood(fit):
             raise ModelError(
-                f"{question} goes by the likelihood of ranef.lmm and ranef.glmm; {_named(fit)} has "
+                f"{question} needs the likelihood of ranef.lmm and ranef.glmm; {_named(fit)} has "
                 "one of its own: fit.anova(other) compares by it, fit.simulate() and fit.refit() "
                 "draw and fit again"
             )
         if protocol is Levelled and _has_own_likelihood(fit):
             raise ModelError(
-                f"{question} goes by the random effects of ranef.lmm and ranef.glmm; those of "
+                f"{question} needs the random effects of ranef.lmm and ranef.glmm; those of "
                 f"{_named(fit)} are in fit.tidy('random'), their spread in fit.tidy('variance')"
             )
         if not offers(fit, protocol):

@@ -628,7 +628,7 @@ def _unproved(problem: StructuredProblem, theta: Floats) -> str:
     if label and problem.structures and problem.least_pivot(theta) < NEARLY_SINGULAR:
         return (
             f"the residuals, {label}, are best where their covariance is singular beside the "
-            "random effects, so that the two are hardly told apart"
+            "random effects, so that the two are hardly distinguished"
         )
     return "the last steps did not lower the criterion enough"
 

@@ -462,7 +462,7 @@ def _exchanged(
     fixed: Bools,
     again: Callable[[Floats], Floats | None],
 ) -> Optimum:
-    """Say that two terms cannot be told apart where one can take the variance of the other.
+    """Say that two terms cannot be distinguished where one can take the variance of the other.
 
     Effects of a structured term that are alike, all correlations one, are those of a term of
     one column; no direction leads there from a term without variance or with other correlations.
@@ -611,7 +611,7 @@ def _described(model: Parametrisation, null: Null) -> FlatDirection:
     return FlatDirection(
         terms,
         residual,
-        f"the data do not determine {what}: {together} cannot be told apart{beside}",
+        f"the data do not determine {what}: {together} cannot be distinguished{beside}",
     )
 
 

@@ -28,7 +28,7 @@ datetimes in ISO 8601 (2025-03-29T14:05, with or without an offset), dates with 
 first (29.03.2025 14:05), or numbers.
 
 The table is a file as for ranef fit, an SPSS file (.sav, with the extra ranef[spss]),
-or a CSV export of m-Path, movisensXS or LifeData, told from its columns: m-Path gets the
+or a CSV export of m-Path, movisensXS or LifeData, recognised by its columns: m-Path gets the
 columns scheduled, sent, start and stop, movisensXS start and finish, LifeData scheduled and start.
 
 examples:
@@ -64,7 +64,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     columns.add_argument(
         "--covariate",
         metavar="COL",
-        help="a column that enters as it stands; may be given several times",
+        help="a column that enters without centring; may be given several times",
         **options.SEVERAL,
     )
     model = parser.add_argument_group("model")

@@ -86,7 +86,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="print intervals of all parameters by the profile of the likelihood; takes long",
     )  # fmt: skip
     results.add_argument(
-        "--check", action="store_true", help="print what speaks against the model, and what to do"
+        "--check", action="store_true", help="print evidence against the model, and what to do"
     )
     options.add_level(results)
     options.add_quiet(results, "print no summary and no progress, only problems")

@@ -88,7 +88,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     options.add_out(results, "write results to a .json or .csv file")
     options.add_fit_files(results)
     results.add_argument(
-        "--check", action="store_true", help="print what speaks against the model, and what to do"
+        "--check", action="store_true", help="print evidence against the model, and what to do"
     )
     results.add_argument(
         "--df",

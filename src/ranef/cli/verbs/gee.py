@@ -70,7 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     model.add_argument("--weights", metavar="COL", help="precisions: Var(y) = phi V(mu) / weight")
     model.add_argument(
-        "--sampling-weights", metavar="COL", help="how many rows of the population a row stands for"
+        "--sampling-weights", metavar="COL", help="how many rows of the population a row represents"
     )
     model.add_argument(
         "--dropout",
@@ -98,7 +98,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     results.add_argument(
         "--both", action="store_true",
-        help="print the answers for one cluster and for the population beside each other",
+        help="print cluster-specific and population-averaged answers side by side",
     )  # fmt: skip
     options.add_out(results, "write results to a .json or .csv file")
     options.add_fit_files(results)

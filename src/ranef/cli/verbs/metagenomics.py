@@ -19,7 +19,7 @@ EPILOG = """\
 ranef metagenomics screen --help, train --help and drift --help have the options.
 
 COUNTS are reports of classifiers (Kraken 2, Bracken, KrakenUniq, MetaPhlAn, CZ ID, taxpasta), BIOM
-files, or tables of counts; their format is told from what stands in them. The sheet is text or an
+files, or tables of counts; their format is recognised from their content. The sheet is text or an
 Excel workbook with a heading: sample, is_control, and what is known of batch, run, input_mass,
 spike_reads ... Reads of the host are a taxon as any other: --exclude 9606 leaves them out.
 
@@ -49,7 +49,7 @@ def _add_counts(parser: ArgumentParser) -> None:
     reading.add_argument("--samples", metavar="SHEET", required=True, help="the sheet of libraries")
     reading.add_argument(
         "--format", choices=FORMATS, metavar="F",
-        help=f"one of {', '.join(FORMATS)} (told from the files)",
+        help=f"one of {', '.join(FORMATS)} (recognised from the files)",
     )  # fmt: skip
     reading.add_argument(
         "--rank", default="S", metavar="R", help="of the taxa: S species, G genus ... (S)"
@@ -234,7 +234,7 @@ TASKS: dict[str, tuple[str, Any, Any]] = {
 
 VERB = Verb(
     name="metagenomics",
-    help="pathogens in low-biomass metagenomes, told from contamination: screen, train, drift",
+    help="pathogens apart from contamination in low-biomass metagenomes: screen, train, drift",
     description="Metagenomic pathogen search with contamination learned from negative controls.",
     epilog=EPILOG,
     add_arguments=add_arguments,

@@ -138,8 +138,8 @@ def _without_intercept(spec: Specification) -> Specification:
     for term in spec.terms:
         if INTERCEPT in term.names:
             raise ModelError(
-                f"({term.label}) in inputs= has an intercept, which cannot be told from that of "
-                f"the mean: write (0 + {term.label})"
+                f"({term.label}) in inputs= has an intercept, which cannot be distinguished from "
+                f"that of the mean: write (0 + {term.label})"
             )
     own = [k for k, name in enumerate(spec.names) if name != INTERCEPT]
     if not own and not spec.terms:

@@ -80,7 +80,7 @@ def prepare_varying(
     if (leverage > ALONE).any():
         raise DataError(
             f"the covariates fit {int((leverage > ALONE).sum()):,} samples exactly, as a category "
-            "of one does: their variances cannot be told; join such categories, or leave the "
+            "of one does: their variances cannot be estimated; join such categories, or leave the "
             "samples out with remove="
         )
     if U is None:

@@ -357,7 +357,7 @@ def _levels(sheet: Sheet, notes: list[Note]) -> tuple[Levels, NDArray[np.intp], 
         elif len(set(labels[name])) > 1:
             merged.append(name)
     if merged and keys:
-        notes.append(Note("confounded", f"{' and '.join(merged)} cannot be told from "
+        notes.append(Note("confounded", f"{' and '.join(merged)} cannot be distinguished from "
                           f"{keys[-1][0]}: each goes with one of them alone; their variances are "
                           "one."))  # fmt: skip
     if not keys:
@@ -390,8 +390,8 @@ def _judge_controls(
     negative = sheet.role == CONTROL
     if not negative.any():
         notes.append(Note("no-controls", "There are no negative controls: a taxon is judged by the "
-                          "other patients alone, and one that is in most of them cannot be told "
-                          "from contamination without mass."))  # fmt: skip
+                          "other patients alone, and one that is in most of them cannot be "
+                          "distinguished from contamination without mass."))  # fmt: skip
     elif negative.sum() == 1:
         notes.append(Note("one-control", "There is one negative control: how much controls differ "
                           "is assumed, not learned."))  # fmt: skip

@@ -95,7 +95,7 @@ def _refuse_confounded(screen: Any, column: str, rows: NDArray[np.intp], of: lis
     if not mixed:
         raise ModelError(
             f"the groups of {column!r} are confounded with the batches: no batch has patients of "
-            "both, so that a difference cannot be told from the batch's own contamination"
+            "both, so that a difference cannot be distinguished from the batch's own contamination"
         )
 
 

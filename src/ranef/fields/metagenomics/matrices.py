@@ -202,7 +202,7 @@ def _counted(
     for what, given in (("sample", samples), ("taxon", taxa)):
         twice = next((name for name, n in Counter(given).items() if n > 1), None)
         if twice is not None:
-            raise DataError(f"the {what} {twice!r} stands twice in {path.name}")
+            raise DataError(f"the {what} {twice!r} occurs twice in {path.name}")
         if any(not name.strip() for name in given):
             raise DataError(f"a {what} of {path.name} has an empty name")
     for places, given in ((s, samples), (t, taxa)):

@@ -66,7 +66,7 @@ def read(paths: Any, *, format: str | None = None, rank: str = "S", value: str =
         Files, patterns such as ``"run/*.report"``, or folders.
     format : str, optional
         ``"kraken2"``, ``"bracken"``, ``"krakenuniq"``, ``"metaphlan"``, ``"czid"``,
-        ``"taxpasta"``, ``"biom"``, ``"anndata"`` or ``"table"``; told from the files by default.
+        ``"taxpasta"``, ``"biom"``, ``"anndata"`` or ``"table"``; by default that of the file.
     rank : str
         Of the taxa: ``"S"`` species, ``"G"`` genus ... No read counts at two ranks.
     value : {"nt", "nr"}
@@ -240,7 +240,7 @@ def _of_long(
         order = np.argsort(places, kind="stable")
         twice = order[1:][np.diff(places[order]) == 0][0]
         raise DataError(
-            f"the pair of sample {samples[twice]!r} and taxon {taxa[twice]!r} stands twice in the "
+            f"the pair of sample {samples[twice]!r} and taxon {taxa[twice]!r} occurs twice in the "
             "counts; reads of two ranks, or of two files, must not be added"
         )
     matrix[s, t] = reads
@@ -321,7 +321,7 @@ def _once(samples: Sequence[str], taxa: Sequence[str]) -> None:
     for what, names in (("taxon", taxa), ("sample", samples)):
         twice = [name for name, n in Counter(names).items() if n > 1]
         if twice:
-            raise DataError(f"the {what} {twice[0]!r} stands twice in the counts")
+            raise DataError(f"the {what} {twice[0]!r} occurs twice in the counts")
 
 
 def _row_labels(table: Table) -> list[str] | None:

@@ -198,7 +198,7 @@ def _check_samples(samples: tuple[str, ...], place: Callable[[int], str]) -> Non
     for name in samples:
         if name in seen:
             raise DataError(
-                f"the sample {name!r} stands twice in the sheet; each library needs a name of its "
+                f"the sample {name!r} occurs twice in the sheet; each library needs a name of its "
                 "own (patient= and replicate= say what belongs together)"
             )
         seen.add(name)

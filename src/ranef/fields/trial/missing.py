@@ -348,7 +348,7 @@ def _visits(table: Table, name: str, given: Sequence[Any] | None) -> tuple[Ints,
         ordered = counted_visits(map(str, places)) if table.kind(name) == "text" else None
         if ordered is not None:
             warn(
-                f"the visits of {name} stand in alphabetical order, {', '.join(map(str, places))}, "
+                f"the visits of {name} are in alphabetical order, {', '.join(map(str, places))}, "
                 f"and who left depends on it; state theirs: visits={ordered}",
                 DataWarning,
             )

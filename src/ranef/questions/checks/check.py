@@ -102,7 +102,7 @@ def check(
     1 thing needs a look.
     >>> better = ranef.glmm("count ~ mined + spp + (1 | site)", salamanders, family="nbinom2")
     >>> print(ranef.check(better).headline)
-    Nothing found that speaks against the model.
+    No evidence against the model was found.
     """
     if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 < alpha < 1:
         raise ModelError(f"alpha must be a number between 0 and 1, such as 0.05, not {alpha!r}")
@@ -112,7 +112,7 @@ def check(
         given = {"time": time, "by": by, "n": n}
         if named := [name for name, value in given.items() if value is not None]:
             raise ModelError(
-                f"check() of {fit.kind_words} goes by its own times and series, and draws nothing: "
+                f"check() of {fit.kind_words} uses its own times and series, without simulation: "
                 f"leave out {named[0]}="
             )
         page: Check = fit.criticised(float(alpha), arguments.generator(rng))

@@ -130,7 +130,7 @@ class Check(Answer):
         """The answer in one sentence."""
         looks = len(self.of(LOOK))
         if looks == 0:
-            return "Nothing found that speaks against the model."
+            return "No evidence against the model was found."
         return f"{looks} {'thing needs' if looks == 1 else 'things need'} a look."
 
     @property

@@ -156,7 +156,7 @@ class WithinBetween(Answer):
             return ("No predictor varies both within groups and between their means.",)
         return (
             "icc is the share of the predictor's own variance that lies between groups; "
-            "contextual is the between minus the within slope, with its test.",
+            "The contextual effect is the between slope minus the within slope, with its test.",
             *self._of_form(),
             *self._of_reliability(),
         )

@@ -115,7 +115,7 @@ def contrasts(
         means, split = fit, by
     else:
         if specs is None:
-            raise ModelError("say what to compare: contrasts(fit, 'treatment')")
+            raise ModelError("name what to compare: contrasts(fit, 'treatment')")
         named = read_specs(specs, by)
         method, split = named.method or method, None
         for name in question:

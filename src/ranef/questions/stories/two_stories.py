@@ -145,7 +145,7 @@ class TwoStories(Answer):
                 + ("." if sure else ", though an interval includes zero.")
                 + " What holds between is no advice to anyone within."
             )
-        said.append("contextual is the between minus the within slope.")
+        said.append("The contextual effect is the between slope minus the within slope.")
         return (*said, *self.notes)
 
     def plot(self, *, ax: Axes | None = None, figure: Figure | None = None) -> Axes:

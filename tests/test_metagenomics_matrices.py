@@ -80,7 +80,7 @@ def test_lineages_name_the_taxa_of_biom_two(tmp_path):
         ({"indices": np.array([0, 0, 1, 2])}, DataError, "'a' has the taxon 't1' twice"),
         ({"shape": (100, 100)}, FileError, "stated as 100 x 100, its names are 2 x 3"),
         ({"samples": ["a", "a", "c"]}, DataError, "sample 'a' occurs twice in t.biom"),
-        ({"taxa": ["t", "t"]}, DataError, "taxon 't' stands twice"),
+        ({"taxa": ["t", "t"]}, DataError, "taxon 't' occurs twice"),
         ({"samples": ["a", " ", "c"]}, DataError, "a sample of t.biom has an empty name"),
         ({"data": np.array([5, np.nan, 2, 7])}, DataError, "nan of the taxon 't1' in .*'b'"),
         ({"data": np.array([5, np.inf, 2, 7])}, DataError, "inf of the taxon 't1'"),
@@ -183,5 +183,5 @@ def test_anndata_that_contradicts_itself(tmp_path, X, words):
 
 
 def test_anndata_of_a_sample_twice(tmp_path):
-    with pytest.raises(DataError, match="sample 'a' stands twice"):
+    with pytest.raises(DataError, match="sample 'a' occurs twice"):
         mg.read(anndata(tmp_path / "t.h5ad", COUNTS, samples=("a", "a")))

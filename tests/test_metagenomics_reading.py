@@ -102,7 +102,7 @@ def test_biom_two_and_anndata(tmp_path):
         ("sample,taxon,reads\nP1,562,-3\n", "not a count of reads"),
         ("sample,taxon,reads\nP1,562,many\n", "is not a count of reads"),
         ("sample,taxon,reads\nP1,562\n", "2 cells under a heading of 3"),
-        ("taxon,P1,P1\n562,1,2\n", "stands twice"),
+        ("taxon,P1,P1\n562,1,2\n", "occurs twice"),
         ("sample;taxon;reads\nP1;562;12,5\n", "a decimal comma has no place in counts"),
         ("sample;taxon;reads\nP1;562;542,0\n", "a decimal comma has no place in counts"),
         ("sample,taxon,reads\nP1,562,1_0\n", "is not a count of reads"),
@@ -132,7 +132,7 @@ def test_a_folder_and_patterns_and_names_that_clash(tmp_path):
 def test_pairs_that_stand_twice_are_refused():
     counts = pd.DataFrame({"sample": ["a", "a"], "taxon": ["x", "x"], "reads": [1, 2]})
     sheet = pd.DataFrame({"sample": ["a"]})
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="occurs twice"):
         mg.screen(counts, sheet)
 
 

@@ -144,7 +144,7 @@ def _table(path: Path) -> tuple[list[str], list[Row]]:
             )
     repeated = {name for name in heading if heading.count(name) > 1}
     if repeated:
-        raise DataError(f"{path.name}: the column {sorted(repeated)[0]!r} stands twice")
+        raise DataError(f"{path.name}: the column {sorted(repeated)[0]!r} occurs twice")
     return heading, rows[1:]
 
 

@@ -177,7 +177,7 @@ def test_images_of_visits():
     with pytest.raises(DataError, match="79 images for 80 rows"):
         model.fit(table, images[1:])
     images[7] = nib.Nifti1Image(Y[7].reshape(4, 3, 2), np.eye(4))
-    with pytest.raises(DataError, match="row 8"):
+    with pytest.raises(DataError, match="the image of row 7"):
         model.fit(table, images)
 
 

@@ -116,7 +116,7 @@ STRUCTURAL = {
     "a model that is a number": (lambda w: w.sem(3), "the model must be text such as 'f =~ y1"),
     "a model in a file": (lambda w: w.sem(Path("model.txt")), "the model"),
     "a plus at the end": (lambda w: w.sem("f + ~ y1"), "a name is missing after '+'"),
-    "an open bracket": (lambda w: w.sem("f =~ start(1, 2 + y1"), "terms are joined by '+'"),
+    "an open bracket": (lambda w: w.sem("f =~ start(1, 2 + y1"), "a bracket is not closed in"),
     "a strange modifier": (
         lambda w: w.sem("f =~ y1 + start(1 2)*y2"),
         "is no modifier; modifiers are a number, NA, a label",

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ranef import arguments
@@ -186,6 +187,8 @@ class MixedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             own = self._taken(table, y) if reset else self.__dict__.get("taken_response_")
             if reset:
                 self.taken_response_ = own
+            if isinstance(X, Mapping):  # scikit-learn knows no table of this kind
+                X = pd.DataFrame({name: table.values(name) for name in table.columns})
             features = X if own not in table.columns else _without(X, own)
             if isinstance(features, Mapping):
                 from pandas import DataFrame
@@ -250,8 +253,6 @@ class MixedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 def _without(X: Any, name: str | None) -> Any:
     """Return a table of any library without one of its columns."""
-    if isinstance(X, Mapping):
-        return {key: value for key, value in X.items() if key != name}
     if hasattr(X, "iloc"):  # pandas
         return X.drop(columns=[name])
     names = X.column_names if hasattr(X, "column_names") else X.columns

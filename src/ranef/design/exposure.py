@@ -32,7 +32,9 @@ def warn_of_raw_exposure(part: Part, spec: Specification, outcome: Outcome) -> N
         given.append(f"`{part.offset}`" if not part.offset.isidentifier() else part.offset)
     elif part.offset is not None:
         given.append("exposure")
-    name = given[0] if len(given) == 1 else "exposure"
+    if len(given) > 1:  # their sum is no column's
+        return
+    name = given[0] if given else "exposure"
     what = "the offset" if name == "exposure" else f"the offset {name}"
     warn(
         f"{what} is added to the logarithm of the mean, and its values, {offset.min():.4g} to "

@@ -380,10 +380,10 @@ def generalised_conditional_covariances(
     out = []
     for term in assembly.terms:
         cut = term.columns
-        given, error = (
+        given, added = (
             term.basis @ matrices[:, cut, cut] @ term.basis.T for matrices in both[term.block]
         )
-        out.append((given, error))
+        out.append((given, added))
     return tuple(out)
 
 

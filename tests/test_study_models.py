@@ -13,8 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import random_generalised
 from random_generalised import faults as generalised_faults
 from random_models import faults
+
+import ranef
 
 SCRIPT = Path(__file__).with_name("random_models.py")
 GENERALISED = Path(__file__).with_name("random_generalised.py")
@@ -101,3 +104,12 @@ def test_what_generalised_models_found_stays_mended(seed: tuple[int, int]) -> No
 def test_1_000_generalised_models() -> None:
     seed = int(os.environ.get(SEED, secrets.randbelow(2**31)))
     compare(seed, 1000, GENERALISED)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::ranef.errors.RanefWarning")
+def test_a_covariance_beyond_the_largest_number_is_no_raw_warning() -> None:
+    """A binary response that a predictor separates, while the judgement of Laplace refits it."""
+    case = random_generalised.problem([120102, 660])
+    fit = ranef.glmm(case.formula, case.table, family=case.family, **case.arguments)
+    assert len(fit.tidy()) == 3

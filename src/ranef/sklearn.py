@@ -190,10 +190,6 @@ class MixedModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             if isinstance(X, Mapping):  # scikit-learn knows no table of this kind
                 X = pd.DataFrame({name: table.values(name) for name in table.columns})
             features = X if own not in table.columns else _without(X, own)
-            if isinstance(features, Mapping):
-                from pandas import DataFrame
-
-                features = DataFrame(features)
             validate_data(self, features, reset=reset, skip_check_array=True)
             columns = {name: table.values(name) for name in table.columns}
             if y is not None:

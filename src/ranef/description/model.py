@@ -174,6 +174,7 @@ class ModelDescription:
         lines = [
             f"A {self.kind()} of {self.response}, fitted by {self.method} to "
             f"{count(self.mean.n, 'row')}.",
+            *self.event(),
             words.fixed_part(self.mean.recipe.model.fixed, "(Intercept)" in names),
         ]
         if self.mean.offset is not None:
@@ -181,6 +182,11 @@ class ModelDescription:
         if self.mean.weights is not None:
             lines.append(self.weights)
         return lines
+
+    def event(self) -> list[str]:
+        """Which of two categories is the event."""
+        said = words.event(self.mean)
+        return [] if said is None else [said]
 
     weights = "Weights multiply the contribution of each row."
 
@@ -230,6 +236,7 @@ class ModelDescription:
     def rows(self) -> list[str]:
         """Rows used and dropped, groups, redundant columns."""
         lines = [words.rows_used(self.mean.accounting)]
+        lines += self.event()
         groups = [f"{len(rows):,} levels of {name}" for name, rows in self.groups().items()]
         lines += [f"Groups: {', '.join(groups)}."] if groups else []
         if self.mean.dropped_columns:

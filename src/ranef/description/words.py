@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ranef.design.specification import Specification
 from ranef.design.terms import GroupingFactor, RandomTerm, ResidualTerm
 from ranef.display.numbers import count
+from ranef.formula.labels import level_text
 from ranef.formula.model import Terms
 from ranef.models.records import CONDITIONAL
 from ranef.solve.optimum import Optimum
@@ -73,6 +76,19 @@ def compared(references: Sequence[tuple[str, str]]) -> str:
     """Say with which levels the categories are compared."""
     levels = ", ".join(f"{key} {level}" for key, level in references)
     return f"Categories are compared with their reference levels: {levels}."
+
+
+def event(spec: Specification) -> str | None:
+    """Say which of two categories is the event; None where the response has none."""
+    levels = None if spec.recipe.reading is None else spec.recipe.reading.levels
+    if levels is None or len(levels) != 2:
+        return None
+    last = int(np.count_nonzero(spec.y))
+    return (
+        f"The probability is that of {level_text(levels[1])} ({last:,} rows) against "
+        f"{level_text(levels[0])} ({spec.n - last:,} rows): of two categories the last is the "
+        "event."
+    )
 
 
 def rows_used(rows: Accounting) -> str:

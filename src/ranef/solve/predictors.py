@@ -160,7 +160,9 @@ class GeneralisedAssembly(Parametrisation):
 
     def covariance(self, inner: Floats) -> Floats:
         """Covariance (P, P) of the coefficients: equal ones have equal rows, held ones none."""
-        return np.asarray(self.free.M @ (self.scale @ inner @ self.scale.T) @ self.free.M.T)
+        with np.errstate(over="ignore", invalid="ignore"):  # of what diverges it has no bound
+            own = self.scale @ inner @ self.scale.T
+            return np.asarray(self.free.M @ own @ self.free.M.T)
 
     @cached_property
     def integrated(self) -> Ints:

@@ -100,7 +100,7 @@ class Place:
         named: list[str] = []
         if spec is not None:
             model = spec.recipe.model
-            named += model.fixed.keys
+            named += [key.replace("`", "") for key in model.fixed.keys]
             named += [f"the offset {print_node(node)}" for node in model.offsets]
         terms = [estimate.terms[t] for t in self.part.terms]
         others = dict.fromkeys(

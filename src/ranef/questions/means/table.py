@@ -14,7 +14,7 @@ from ranef.design.specification import Specification
 from ranef.families import BetaBinomial, Binomial, Cumulative, Family, Multinomial, Truncated
 from ranef.families.links import Scale
 from ranef.fits.protocol import Levelled, offers
-from ranef.formula.labels import shown_level
+from ranef.formula.labels import level_text, shown_level
 from ranef.formula.syntax import column_names
 from ranef.inference.coefficients.functions import Functions, carried_back
 from ranef.inference.coefficients.wald import Intervals
@@ -184,7 +184,9 @@ def _mean_of(grid: EvaluatedGrid) -> str:
     if estimand.back != "identity":
         return f"{response} transformed back from its mean"
     if isinstance(family, Binomial | BetaBinomial):
-        return "probability"
+        reading = fit.parts["conditional"].recipe.reading
+        levels = None if reading is None else reading.levels
+        return "probability" if not levels else f"probability of {level_text(levels[1])}"
     if _is_part(grid):
         if isinstance(family, Truncated):
             return f"mean of the counts before truncation, {response}"

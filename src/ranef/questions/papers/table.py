@@ -596,7 +596,8 @@ def _figure(value: float, places: int | None) -> str:
 
 def _notes(fits: Mapping[str, Fit], carried: bool, df: str | None) -> tuple[str, ...]:
     """What a reader must know to read the table, and what may not be compared."""
-    notes = [_fitted(fits, df)]
+    events = (line for fit in fits.values() for line in fit.description.event())
+    notes = [_fitted(fits, df), *dict.fromkeys(events)]
     if carried and any(_makes_ratios(fit) for fit in fits.values()):
         notes.append(
             "Ratios are exponentials of coefficients; their standard errors are by the delta "

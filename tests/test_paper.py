@@ -223,3 +223,46 @@ def test_methods_name_missing_rows_priors_and_boundaries():
     assert "penalised by the priors Gamma(shape=2, rate=0.1) on sd" in fit.methods()
     flat = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff2"))
     assert "boundary of the parameter space" in flat.methods()
+
+
+WORDS = Sheet(
+    "Checks",
+    ("",),
+    (("Finding", "Verdict", "Number", "Limits"),),
+    (
+        Block(
+            "What",
+            (
+                Row(
+                    "a", (("The residuals are not normal: their tails are long.", "fine", "", ""),)
+                ),
+                Row("b", (("4 rows lie outside", "poor", "\u22120.25", "[0.1, 0.2]"),)),
+                Row("c", (("Nothing", "fine", "< 0.001", ""),)),
+            ),
+        ),
+    ),
+    (),
+)
+
+
+def test_words_stand_left_and_numbers_right(tmp_path):
+    assert WORDS.words() == [51, 4, 0, 0]
+    assert r"\begin{tabular}{lp{0.50\linewidth}lrr}" in WORDS.latex()
+    assert "|:--|:--|:--|--:|--:|" in WORDS.markdown()
+    page = WORDS.html()
+    assert '<th scope="col" class="words">Verdict</th><th scope="col">Number</th>' in page
+    assert '<td class="words">fine</td><td>&lt; 0.001</td>' in page
+    WORDS.write(tmp_path / "t.docx")
+    [table] = Document(str(tmp_path / "t.docx")).tables
+    sides = [str(cell.paragraphs[0].alignment).split()[0] for cell in table.rows[3].cells]
+    assert sides == ["LEFT", "LEFT", "LEFT", "RIGHT", "RIGHT"]
+
+
+def test_a_table_without_names_of_models_has_no_row_for_them(tmp_path):
+    assert "cmidrule" not in WORDS.latex()
+    assert r"\multicolumn{4}" not in WORDS.latex()
+    assert '<tr class="models">' not in WORDS.html()
+    WORDS.write(tmp_path / "t.docx")
+    [table] = Document(str(tmp_path / "t.docx")).tables
+    assert [cell.text for cell in table.rows[0].cells] == ["", *WORDS.columns[0]]
+    assert len(table.rows) == 5

@@ -6,6 +6,7 @@ A sheet holds finished strings; it knows nothing of models.
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,15 +24,18 @@ __all__ = ["WRITERS", "Block", "Row", "Sheet", "writable"]
 INDENT = "  "
 WIDTH = 100
 UNBROKEN = 40
-"""Characters up to which a cell of a Word table stays on one line."""
+"""Characters up to which a cell of a Word table stays on one line, and one of LaTeX unbroken."""
+NUMBER = re.compile(r"[<>≤≥=~(\[]*\s*[-\u2212\u2013+]?(\.?\d|inf|nan)", re.IGNORECASE)
+"""How a cell begins that is set on the right."""
 STYLE = """
 .ranef-sheet table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .ranef-sheet caption { text-align: left; font-weight: bold; padding: .4em 0; }
 .ranef-sheet th, .ranef-sheet td { padding: .15em .7em; text-align: right; font-weight: normal;
   white-space: nowrap; }
 .ranef-sheet th[scope=row], .ranef-sheet th[scope=rowgroup] { text-align: left; }
-.ranef-sheet tr.models > * { border-top: 2px solid currentColor; text-align: center;
-  font-weight: bold; }
+.ranef-sheet .words { text-align: left; white-space: normal; }
+.ranef-sheet thead tr:first-child > * { border-top: 2px solid currentColor; }
+.ranef-sheet tr.models > * { text-align: center; font-weight: bold; }
 .ranef-sheet tr.columns > * { border-bottom: 1px solid currentColor; }
 .ranef-sheet tbody th[scope=rowgroup] { font-style: italic; padding-top: .6em; }
 .ranef-sheet tbody th[scope=row] { padding-left: 1.6em; }
@@ -118,6 +122,22 @@ class Sheet:
         """Number of columns beside the labels."""
         return sum(len(own) for own in self.columns)
 
+    @property
+    def named(self) -> bool:
+        """Whether the models have heads; an answer's own table has none."""
+        return any(self.models)
+
+    def words(self) -> list[int]:
+        """Return for each column the length of its longest text, 0 for a column of numbers."""
+        inside: list[list[str]] = [[] for _ in range(self.width)]
+        for row in (row for block in self.blocks for row in block.rows):
+            at = 0
+            for text, span in self.full(row.cells):
+                if span == 1 and any(map(str.isalnum, text)):
+                    inside[at].append(text)
+                at += span
+        return [_words(cells) for cells in inside]
+
     def full(self, cells: Sequence[Sequence[str]]) -> list[tuple[str, int]]:
         """Return the cells of a line with the number of columns that each spans."""
         out: list[tuple[str, int]] = []
@@ -142,7 +162,7 @@ class Sheet:
             for column in own
         ]
         lines = [f"**{markdown(self.title)}**", "", _line(["", *map(markdown, heads)])]
-        lines.append("|:--|" + "--:|" * self.width)
+        lines.append("|:--|" + "".join(":--|" if words else "--:|" for words in self.words()))
         for block in self.blocks:
             lines.append(_line([f"*{markdown(block.heading)}*", *[""] * self.width]))
             for row in block.rows:
@@ -162,15 +182,18 @@ class Sheet:
             else f'<td colspan="{len(own)}"></td>'
             for model, own in zip(self.models, self.columns, strict=True)
         )
+        names = (name for own in self.columns for name in own)
         heads = "".join(
-            f'<th scope="col">{escape(name)}</th>' for own in self.columns for name in own
+            f'<th scope="col"{_side(words)}>{escape(name)}</th>'
+            for name, words in zip(names, self.words(), strict=True)
         )
+        above = f'<tr class="models"><td></td>{tops}</tr>' if self.named else ""
         bodies = "".join(self._html_block(block) for block in self.blocks)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         return (
             f'<style>{STYLE}</style><div class="ranef-sheet"><table>'
             f"<caption>{escape(self.title)}</caption><thead>"
-            f'<tr class="models"><td></td>{tops}</tr><tr class="columns"><td></td>{heads}</tr>'
+            f'{above}<tr class="columns"><td></td>{heads}</tr>'
             f"</thead>{bodies}</table>{notes}</div>"
         )
 
@@ -178,15 +201,16 @@ class Sheet:
         heading = (
             f'<tr><th scope="rowgroup" colspan="{self.width + 1}">{escape(block.heading)}</th></tr>'
         )
-        return f"<tbody>{heading}{''.join(map(self._html_row, block.rows))}</tbody>"
+        words = self.words()
+        rows = "".join(self._html_row(row, words) for row in block.rows)
+        return f"<tbody>{heading}{rows}</tbody>"
 
-    def _html_row(self, row: Row) -> str:
-        cells = "".join(
-            f"<td>{escape(text)}</td>"
-            if span == 1
-            else f'<td class="whole" colspan="{span}">{escape(text)}</td>'
-            for text, span in self.full(row.cells)
-        )
+    def _html_row(self, row: Row, words: Sequence[int]) -> str:
+        cells, at = "", 0
+        for text, span in self.full(row.cells):
+            how = _side(words[at]) if span == 1 else f' class="whole" colspan="{span}"'
+            cells += f"<td{how}>{escape(text)}</td>"
+            at += span
         return f'<tr><th scope="row">{escape(row.label)}</th>{cells}</tr>'
 
     def html(self) -> str:
@@ -215,10 +239,9 @@ class Sheet:
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{tex(self.title)}}}",
-            rf"\begin{{tabular}}{{l{'r' * self.width}}}",
+            rf"\begin{{tabular}}{{l{_latex_columns(self.words())}}}",
             r"\toprule",
-            rf" & {tops} \\",
-            rules,
+            *([rf" & {tops} \\", rules] if self.named else []),
             rf" & {heads} \\",
         ]
         for block in self.blocks:
@@ -260,7 +283,7 @@ class Sheet:
         document.core_properties.title = self.title
         document.core_properties.author = ""
         document.add_heading(self.title, level=2)
-        n_rows = 2 + sum(1 + len(block.rows) for block in self.blocks)
+        n_rows = 1 + self.named + sum(1 + len(block.rows) for block in self.blocks)
         table = document.add_table(n_rows, self.width + 1)
         _fill_docx(table, self)
         _set_widths(document, table, self)
@@ -340,16 +363,35 @@ def _text_line(label: str, cells: Sequence[tuple[Sequence[str], Sequence[int]]],
     return "   ".join(parts).rstrip()
 
 
+def _words(cells: Sequence[str]) -> int:
+    """Length of the longest cell of a column most of whose cells are words, else 0."""
+    texts = [cell for cell in cells if len(cell) > UNBROKEN or not NUMBER.match(cell)]
+    return max(map(len, texts)) if 2 * len(texts) > len(cells) else 0
+
+
+def _side(words: int) -> str:
+    return ' class="words"' if words else ""
+
+
+def _latex_columns(words: Sequence[int]) -> str:
+    """Columns of numbers right, of words left, of long words in lines of half the page."""
+    long = sum(length > UNBROKEN for length in words)
+    broken = rf"p{{{0.5 / max(long, 1):.2f}\linewidth}}"
+    return "".join("r" if not length else broken if length > UNBROKEN else "l" for length in words)
+
+
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
 def _fill_docx(table: Any, sheet: Sheet) -> None:
     """Put the sheet into a Word table: three rules, numbers on the right."""
-    lines: list[tuple[str, list[tuple[str, int]], str]] = [
-        ("", [(m, len(c)) for m, c in zip(sheet.models, sheet.columns, strict=True)], "head"),
-        ("", [(name, 1) for own in sheet.columns for name in own], "columns"),
-    ]
+    lines: list[tuple[str, list[tuple[str, int]], str]] = []
+    if sheet.named:
+        tops = [(m, len(c)) for m, c in zip(sheet.models, sheet.columns, strict=True)]
+        lines.append(("", tops, "head"))
+    lines.append(("", [(name, 1) for own in sheet.columns for name in own], "columns"))
+    words = sheet.words()
     for block in sheet.blocks:
         lines.append((block.heading, [], "heading"))
         lines += [(row.label, sheet.full(row.cells), "row") for row in block.rows]
@@ -361,10 +403,11 @@ def _fill_docx(table: Any, sheet: Sheet) -> None:
         for text, span in cells:
             cell = own[at] if span == 1 else own[at].merge(own[at + span - 1])
             middle = span > 1 or kind == "head"
-            _write_cell(cell, text, kind, "center" if middle else "right")
+            side = "left" if words[at - 1] else "right"
+            _write_cell(cell, text, kind, "center" if middle else side)
             at += span
     _rule(table.rows[0], "top", 12)
-    _rule(table.rows[1], "bottom", 6)
+    _rule(table.rows[int(sheet.named)], "bottom", 6)
     _rule(table.rows[len(lines) - 1], "bottom", 12)
 
 

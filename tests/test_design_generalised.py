@@ -233,7 +233,7 @@ REFUSED = [
     ({"family": "poison"}, ModelError, "no family 'poison'; did you mean 'poisson'"),
     ({"family": Poisson}, ModelError, "family must be a name"),
     ({"family": "t", "zero": "~ 1"}, ModelError, "'t' takes no zero inflation"),
-    ({"missing": "omit"}, ModelError, "use one of 'drop', 'raise'"),
+    ({"missing": "omit"}, ModelError, "Use one of 'drop', 'raise'"),
 ]
 
 

@@ -531,7 +531,7 @@ COMMANDS = {
     ),
     "a field without end": (
         {"t.csv": 'y,x,g\n"' + "a" * 200_000 + '",2,3\n'}, ["fit", FORMULA, "t.csv"],
-        "are no records of a table",
+        "column 'y' holds text, not numbers",
     ),
     "bytes that are no text": (
         {"t.csv": TABLE.encode() + b"1,\xff\xfe\x81,3\n"}, ["fit", FORMULA, "t.csv"], "--encoding",

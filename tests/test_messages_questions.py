@@ -264,7 +264,7 @@ WRONG = {
     ),
     "residual without a place": (
         lambda w: ranef.lmm("y ~ x", w.table, residual="ar1(| id)"),
-        "unexpected '|' ar1(| id) ^",
+        "effects or times belong before the bar: (x | g), ar1(time | g) ar1(| id) ^",
     ),
     "residual with two bars": (
         lambda w: ranef.lmm("y ~ x", w.table, residual="ar1(visit || id)"),

@@ -95,7 +95,7 @@ WRONG: dict[str, tuple[Callable[[World], Any], str]] = {
         lambda w: lmm("Reaction ~ Days, random = ~ 1 | Subject"),
         "random= is no part of a formula: a random term is written in it, y ~ x + (1 | g)",
     ),
-    "no effect": (lambda w: lmm("Reaction ~ Days + ( | Subject)"), "effects stand before the bar"),
+    "no effect": (lambda w: lmm("Reaction ~ Days + ( | Subject)"), "belong before the bar"),
     "no group": (lambda w: lmm("Reaction ~ Days + (1 | )"), "a grouping factor stands after the"),
     "plus first": (lambda w: lmm("Reaction ~ + (1 | Subject)"), "1 before a '+' that comes first"),
     "stata": (lambda w: lmm("Reaction ~ Days || Subject: Days"), "a random term in parentheses"),
@@ -336,7 +336,11 @@ def test_names(world: World, name: str) -> None:
 
 
 SHELL = {
-    "saved fit for a table": (["fit", GROWTH, "fit.ranef"], 3, "is a saved fit, not a table"),
+    "saved fit for a table": (
+        ["fit", GROWTH, "fit.ranef"],
+        3,
+        "is a fit that ranef has saved, not a table",
+    ),
     "table for a saved fit": (["anova", "sleep.csv"], 3, "ranef fit --save PATH write one"),
     "task": (["gwas", "scna"], 2, "did you mean 'scan'? There are"),
     "task of plink": (["gwas", "assoc"], 2, "did you mean 'scan'?"),

@@ -311,7 +311,7 @@ WRONG = {
             "x ~ Days + (1|Subject)",
             SLEEP.assign(x=["<0.5", *SLEEP.Reaction.astype(str).tolist()[1:]]),
         ),
-        "the first is '<0.5' in row 0. Mark those as missing and convert the",
+        "the first is '<0.5' in row 0, a number with a sign of comparison. Convert the column",
     ),
     "table path": (
         lambda w: ranef.lmm(GROWTH, "sleepstudy.csv"),

@@ -145,7 +145,7 @@ class _Parser:
             if self.here.value == "|" == before.value:
                 hint = "; a double bar is written without a blank: (x || g)"
             elif self.here.value == "|":
-                hint = "; effects stand before the bar: (1 | g), (x | g)"
+                hint = "; effects or times belong before the bar: (x | g), ar1(time | g)"
             elif self.here.value == ")" and before.value in ("|", "||"):
                 hint = "; a grouping factor stands after the bar: (1 | g)"
             return self.error(f"unexpected {self.here.value!r}{hint}")

@@ -334,6 +334,15 @@ def test_why_nobody_is_found(mine, words):
         matched(people(["S01", "S02"]), {"IID": [mine], "y": [1.0]})
 
 
+def test_names_that_plink_joined_and_workbooks_are_answered(tmp_path):
+    with pytest.raises(DataError, match="each name twice, as plink writes FID_IID into a VCF"):
+        matched(people(["S01_S01", "S02_S02"]), {"IID": ["S01"], "y": [1.0]})
+    path = tmp_path / "p.xlsx"
+    pd.DataFrame({"IID": ["S01"], "y": [1.0]}).to_excel(path, index=False)
+    with pytest.raises(DataError, match="is a workbook: save its sheet as text"):
+        matched(people(["S01", "S02"]), path)
+
+
 def test_codes_for_missing_and_names_that_stand_twice_are_told(tmp_path):
     prefix = write_files(tmp_path, m=12, n=40)
     source = gwas.read_genotypes(prefix)

@@ -207,6 +207,11 @@ def _nobody(table: Labelled, samples: Samples, families: bool) -> str:
         return f"{said}. They agree but for quotes about them; take these away"
     if {i.casefold() for i in table.iid} & {i.casefold() for i in samples.iid}:
         return f"{said}. They agree but for upper and lower case; write them alike"
+    if {f"{i}_{i}" for i in table.iid} & set(samples.iid):
+        return (
+            f"{said}. The genotypes have each name twice, as plink writes FID_IID into a VCF; give "
+            "the table its names so, or convert with plink2 --vcf FILE --id-delim _"
+        )
     joined = {f"{f}_{i}" for f, i in zip(samples.fid, samples.iid, strict=True)}
     if joined & set(table.iid):
         return f"{said}. They are FID_IID there; split them into two columns"

@@ -215,7 +215,7 @@ def _along(variants: Any, rows: NDArray[np.intp]) -> tuple[Floats, list[tuple[fl
         mine = of[rows] == name
         x[mine] = start + variants.position[rows[mine]] - low
         length = max(high - low, 1.0)
-        ticks.append((start + length / 2, name))
+        ticks.append((start + length / 2, name.removeprefix("chr") or name))
         start += length * 1.02
     return x, ticks
 

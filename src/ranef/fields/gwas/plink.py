@@ -34,6 +34,7 @@ HEADER = 3
 PROBED = 2000
 LIKELY = -9.0
 BYTES_OF_TEXT = 8
+WORKBOOK = b"PK\x03\x04"
 COLUMNS = {"fam": 6, "bim": 6}
 SEXES = {"1": 1, "2": 2, "M": 1, "F": 2, "MALE": 1, "FEMALE": 2}
 
@@ -245,6 +246,11 @@ def read_text_lines(path: Path) -> list[str]:
     try:
         text = content.decode(coding)
     except UnicodeDecodeError as error:
+        if content.startswith(WORKBOOK):
+            raise DataError(
+                f"{str(path)!r} is a workbook: save its sheet as text (tabs or commas), or read it "
+                "by pandas.read_excel and give that table"
+            ) from error
         line = content[: error.start].count(b"\n") + 1
         raise DataError(
             f"line {line} of {str(path)!r} is no UTF-8 text; is this the right file, "

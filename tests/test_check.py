@@ -71,7 +71,7 @@ def test_a_healthy_fit_gets_a_short_calm_page():
     check = ranef.check(fit)
     assert check.healthy
     assert check.verdict == "fine"
-    assert "Nothing found" in repr(check)
+    assert "No evidence against the model" in repr(check)
     assert len(repr(check).splitlines()) < 15
     assert (check.tidy()["verdict"] == "fine").all()
     assert (check.tidy()["advice"] == "").all()
@@ -307,7 +307,7 @@ def test_falls_are_criticised_mended_and_answered(tmp_path):
     for fault in ("LOOK: dispersion", "LOOK: staff within and between home",
                   "LOOK: influence of home"):  # fmt: skip
         assert fault in done.stdout
-    assert "Nothing found" in done.stdout
+    assert "No evidence against the model" in done.stdout
     within, low, high = map(
         float, re.search(r"than usual: (\S+) \((\S+) to (\S+)\)", done.stdout).groups()
     )

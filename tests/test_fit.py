@@ -414,7 +414,7 @@ def test_coefficients_by_level_ask_which_group():
         ({"reml": 1}, "reml must be True or False"),
         ({"path": "singel"}, "did you mean 'single'"),
         ({"path": 3}, "use one of 'single'"),
-        ({"missing": "omit"}, "use one of 'drop', 'raise'"),
+        ({"missing": "omit"}, "Use one of 'drop', 'raise'"),
         ({"start": [1.0, np.nan, 1.0]}, "finite numbers"),
         ({"start": "one"}, "must hold numbers"),
         ({"start": [1.0]}, "3"),

@@ -379,7 +379,7 @@ def test_questions_of_categories(fit, tmp_path):
                       correlation="independence")  # fmt: skip
     likelihood = ranef.glmm("y ~ x + z", clustered(), family=fit.family, random="none")
     np.testing.assert_allclose(apart.criteria().quasi, likelihood.loglik, rtol=1e-9)
-    assert "Nothing" in str(ranef.check(fit)) or "look" in str(ranef.check(fit))
+    assert "No evidence" in str(ranef.check(fit)) or "look" in str(ranef.check(fit))
     assert ranef.check(fit).plot() is not None
     from ranef.report import page
 

@@ -1224,7 +1224,7 @@ def test_pictures_by_group_and_of_interactions():
         (lambda f: ranef.contrasts(f, "treatment", "reference", ref="D"), LevelError, "none of"),
         (lambda f: ranef.contrasts(f, "treatment", compare="ratios"), ModelError, "'ratio'"),
         (lambda f: ranef.contrasts(f, "treatment", interaction=["poly"] * 2), ModelError, "2 met"),
-        (lambda f: ranef.contrasts(f), ModelError, "say what to compare"),
+        (lambda f: ranef.contrasts(f), ModelError, "name what to compare"),
         (lambda f: ranef.emtrends(f, "treatment", "sex"), ModelError, "not numeric"),
         (lambda f: ranef.emtrends(f, "treatment", "agee"), UnknownColumnError, "'age'"),
         (lambda f: ranef.emtrends(f, "treatment", "age", max_degree=9), ModelError, "at most 5"),

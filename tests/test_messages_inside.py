@@ -14,7 +14,7 @@ from test_messages_saved import array
 
 import ranef
 from ranef.design import evaluate, random
-from ranef.errors import ModelError, RanefError
+from ranef.errors import FormulaError, ModelError, RanefError
 from ranef.fields.diary import compliance
 from ranef.fields.dynamic import fitting
 from ranef.fields.dynamic import resampling as redrawing
@@ -343,3 +343,14 @@ def test_it_is_refused_in_words(name, world, monkeypatch):
     with pytest.raises(RanefError) as caught:
         call(world, monkeypatch)
     assert said in " ".join(str(caught.value).split())
+
+
+def test_a_dispersion_without_a_tilde_and_residuals_of_unordered_categories_are_answered():
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"y": rng.normal(size=90), "x": rng.normal(size=90)})
+    table["g"], table["c"] = np.arange(90) % 9, np.array(list("abc"))[rng.integers(0, 3, 90)]
+    with pytest.raises(FormulaError, match="dispersion takes a formula that begins with '~'"):
+        ranef.lmm("y ~ x + (1 | g)", table, dispersion="x")
+    fit = ranef.glmm("c ~ x", table, family="multinomial", random="none")
+    with pytest.raises(ModelError, match="multinomial has no quantile residuals"):
+        fit.residuals("quantile")

@@ -101,7 +101,7 @@ def test_levels_and_groups_stand_in_either_order():
         ("", "empty"),
         ("# nothing", "empty"),
         ("y x", "no operator"),
-        ("y = x", "written with ~"),
+        ("y = x", "a regression 'y ~ x'"),
         ("~ x", "before"),
         ("y ~", "after"),
         ("y ~ + x", "missing before"),

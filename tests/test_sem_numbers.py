@@ -476,7 +476,7 @@ def test_expected_information_given_what_is_missing(name):
     theta = start_values(model.main)
     found = information_given_missing(model.main, theta)
     mean = np.zeros_like(found)
-    rng, draws = np.random.default_rng(9), 120
+    rng, draws = np.random.default_rng(9), 240 if top else 120
     for _ in range(draws):
         drawn = _one_table(SimpleNamespace(model=model, theta=theta), rng)
         columns = {

@@ -224,7 +224,7 @@ def genomes(threads: int) -> Iterator[tuple[str, Call]]:
 
 
 def reads(threads: int) -> Iterator[tuple[str, Call]]:
-    n, nodes = 150_000, 400
+    n, nodes = 75_000, 400  # tables whose memory is made and freed well within the limit
     shift = {
         "shift": rng.integers(0, 9, n).astype(np.int32),
         "reach": rng.integers(1, 300, n).astype(np.int32), "side": np.full(n, 0.1),

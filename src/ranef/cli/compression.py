@@ -118,11 +118,6 @@ def _zip(content: bytes, shown: str, limit: Limit) -> bytes:
             return content
         if "mimetype" in names and "content.xml" in names:
             raise FileError(f"{shown} is an OpenDocument file; save the sheet as CSV or .xlsx")
-        if "fit.json" in names:
-            raise FileError(
-                f"{shown} is a saved fit, not a table: ranef means, contrasts, anova, predict and "
-                "rank take it in place of the formula"
-            )
         if len(names) != 1:
             first = ", ".join(repr(name[:60]) for name in names[:5]) or "none"
             raise FileError(f"{shown} must hold one file and holds {len(names)} ({first})")

@@ -101,6 +101,10 @@ class StructuralDescription(ModelDescription):
             lines.append(f"Equal in all groups: {equal}.")
         return lines
 
+    def event(self) -> list[str]:
+        """No variable of the model is one of two categories by name."""
+        return []
+
     def _latent(self) -> dict[int, list[str]]:
         found: dict[int, dict[str, None]] = {}
         for (_, level), names in self.estimate.model.table.names.items():

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ranef.cli.above import title_lines
+from ranef.cli.below import questions
 from ranef.cli.convention import Convention, Look, Note, converted, decide
 from ranef.cli.lines import (
     ends_as_here,
@@ -402,7 +403,15 @@ def _body(content: bytes, shown: str, dialect: Dialect) -> tuple[Body, list[Note
             body = body[next_line(body, 0) :]
         before += titles
         notes.append(Note(above_words(titles, f"line {before + 1:,}")))
-    return Body(body, before, separator or separator_of(body)), notes
+    separator = separator or separator_of(body)
+    asked, lines = questions(body, separator)
+    if asked:
+        notes.append(
+            Note("two records below the names left out: the questions and ids of Qualtrics")
+        )
+        first = next_line(body, len(first_record(body)))
+        body, before = body[:first] + body[first + asked :], before + lines
+    return Body(body, before, separator), notes
 
 
 def _comments(above: int, among: int, first: int) -> str:

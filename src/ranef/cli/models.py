@@ -56,6 +56,8 @@ def read(arguments: Namespace, *formulas: str, suggests: bool = True) -> Any:
         levels=tuple(arguments.levels),
         formulas=_in_use(arguments, formulas),
         suggests=suggests,
+        unified=tuple(arguments.unify),
+        distinct=arguments.distinct,
     )
     table = read_table(arguments.data, reading)
     for note in table.notes:

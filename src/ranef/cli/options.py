@@ -166,6 +166,17 @@ def _add_reading(table: _ArgumentGroup) -> None:
         **SEVERAL,
     )
     table.add_argument(
+        "--unify",
+        metavar="COL",
+        help="make values of a column one category that differ only by blanks or case",
+        **SEVERAL,
+    )
+    table.add_argument(
+        "--distinct",
+        action="store_true",
+        help="leave out rows that repeat an earlier one in every column",
+    )
+    table.add_argument(
         "--sep", type=values.separator, help="field separator of text: ',' ';' '\\t' ..."
     )
     table.add_argument("--decimal", choices=(".", ","), metavar="MARK", help="decimal mark of text")

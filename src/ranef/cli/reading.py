@@ -22,6 +22,7 @@ from ranef.cli.convention import Look, numbers_of
 from ranef.cli.delimited import Dialect, Note, Place, Read, read_delimited
 from ranef.cli.foreign import foreign
 from ranef.cli.ordering import in_order, natural_order_note
+from ranef.cli.spellings import copies, in_one_spelling, spellings_note
 from ranef.cli.suspicion import (
     are_percentages,
     filled_once,
@@ -57,6 +58,10 @@ class Reading(Dialect):
         Where the names of the columns in use stand; None for every column.
     suggests : bool
         Whether a natural order of levels is suggested.
+    unified : tuple of str
+        Columns whose values are brought to one spelling.
+    distinct : bool
+        Whether rows that repeat an earlier one in every column are left out.
     """
 
     factors: tuple[str, ...] = ()
@@ -66,6 +71,8 @@ class Reading(Dialect):
     gigabytes: float | None = None
     formulas: str | None = None
     suggests: bool = True
+    unified: tuple[str, ...] = ()
+    distinct: bool = False
 
     def uses(self, column: str) -> bool:
         """Tell whether a model uses a column."""
@@ -124,6 +131,10 @@ def read_table(source: str, reading: Reading) -> FileTable:
     if len(data) == 0:
         raise FileError(f"{source[:SHOWN]!r} has column names but no rows")
     data = without_marks(_without_lists(data, reading, notes), reading.missing)
+    if reading.distinct:
+        data, place = _once(data, place)
+    for name in reading.unified:
+        data[name] = in_one_spelling(_column(data, name))
     for name in reading.numbers:
         data[name] = _as_numbers(_column(data, name), name, reading, notes, place)
     for name in reading.factors:
@@ -139,6 +150,16 @@ def read_table(source: str, reading: Reading) -> FileTable:
     ]
     doubtful = [] if place is None else _doubtful(data, reading, place)
     return FileTable(data, [*kept, *doubtful, *_orders(data, reading)], place)
+
+
+def _once(data: Any, place: Place | None) -> tuple[Any, Place | None]:
+    """Leave out rows that repeat an earlier one; lines of the file stay what they are."""
+    kept = (~data.duplicated()).to_numpy().nonzero()[0]
+    data = data.iloc[kept].reset_index(drop=True)
+    if place is None:
+        return data, None
+    line = place
+    return data, lambda row: line(int(kept[row]))
 
 
 def _without_lists(data: Any, reading: Reading, notes: list[Note]) -> Any:
@@ -196,7 +217,11 @@ def _doubtful(data: Any, reading: Reading, place: Place) -> list[str]:
     names = [name for name in data.columns if reading.uses(str(name))]
     sums = row_of_sums(data, place)
     text = [name for name in names if str(name) not in reading.factors]
+    spelled = (spellings_note(data[name], str(name)) for name in names)
+    twice = copies(data, place)
     return [
+        *(note for note in spelled if note is not None),
+        *([] if twice is None else [twice]),
         *missing_marks(data, names),
         *percentages(data, text),
         *filled_once(data, names),

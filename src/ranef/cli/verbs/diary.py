@@ -28,8 +28,9 @@ datetimes in ISO 8601 (2025-03-29T14:05, with or without an offset), dates with 
 first (29.03.2025 14:05), or numbers.
 
 The table is a file as for ranef fit, an SPSS file (.sav, with the extra ranef[spss]),
-or a CSV export of m-Path, movisensXS or LifeData, recognised by its columns: m-Path gets the
-columns scheduled, sent, start and stop, movisensXS start and finish, LifeData scheduled and start.
+or a CSV export of m-Path, movisensXS, LifeData or Qualtrics, recognised by what it holds:
+m-Path gets the columns scheduled, sent, start and stop, movisensXS start and finish, LifeData
+scheduled and start.
 
 examples:
   ranef diary diary.csv --outcome mood --predictor stress --predictor support \\

@@ -470,7 +470,7 @@ def diary(
     ----------
     data : table or path
         A table; or a file: SPSS (``.sav``, with the extra ``ranef[spss]``), a CSV export of
-        m-Path, movisensXS or LifeData, or any other CSV.
+        m-Path, movisensXS, LifeData or Qualtrics, or any other CSV.
     outcome : str
         Column of numbers.
     predictors : str or sequence of str

@@ -1,11 +1,12 @@
-"""Files of diaries: SPSS, exports of m-Path, of movisensXS and of LifeData, and plain CSV.
+"""Files of diaries: SPSS, exports of m-Path, movisensXS, LifeData and Qualtrics, plain CSV.
 
 What a file is, is told from its columns. m-Path's times are seconds on the participant's own
 clock, `timeZoneOffset` the seconds that this clock is ahead of UTC (the documentation of m-Path's R
 package mpathr). movisensXS has `Participant`, `Form`, `Trigger` and the start of each form, in one
 column or as date and time (its R interface). LifeData's wide file has one row a notification,
 `Notification Time` on the participant's wall and the lapse until the answer; where nobody answered,
-its cells say so in words. Everything else is left as it is.
+its cells say so in words. Qualtrics has its questions and its ids below the names. Everything else
+is left as it is.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ LIFEDATA_LAPSE = "Session Instance Response Lapse"
 LIFEDATA_SILENCE = "user didn't respond"
 LIFEDATA_SILENCES = ("User didn't respond to this notification",)
 """What stands in the cells of a notification that nobody answered."""
+QUALTRICS = '{"ImportId"'
+"""How each cell of the second line below the names begins."""
 SPSS_MARKS = (b"$FL2", b"$FL3")
 SPSS_NAMES = (".sav", ".zsav")
 
@@ -45,7 +48,7 @@ class Export:
     Attributes
     ----------
     table : pandas.DataFrame
-    kind : {"spss", "m-Path", "movisensXS", "LifeData", "text"}
+    kind : {"spss", "m-Path", "movisensXS", "LifeData", "Qualtrics", "text"}
     labels : dict of str to str
         What SPSS says each column is.
     value_labels : dict of str to dict
@@ -100,7 +103,19 @@ def recognised(table: Any) -> Export:
         return Export(_movisens(table), "movisensXS")
     if set(LIFEDATA) <= set(table.columns):
         return Export(_lifedata(table), "LifeData")
+    if len(table) > 1 and all(str(cell).startswith(QUALTRICS) for cell in table.iloc[1]):
+        return Export(_qualtrics(table), "Qualtrics")
     return Export(table, "text")
+
+
+def _qualtrics(table: Any) -> Any:
+    """Rows below the questions and ids; columns of numbers as such."""
+    import pandas as pd
+
+    rows = table.iloc[2:].reset_index(drop=True)
+    numbers = {name: pd.to_numeric(rows[name], errors="coerce") for name in rows.columns}
+    read = {name: found for name, found in numbers.items() if found.count() == rows[name].count()}
+    return rows.assign(**read)
 
 
 def _spss(path: Path) -> Export:

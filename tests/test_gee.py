@@ -21,7 +21,7 @@ from ranef.errors import (
     RanefWarning,
     UnknownColumnError,
 )
-from ranef.models.marginal import grid_of
+from ranef.models.marginal_correlations import grid_of
 from ranef.report import html
 from ranef.solve.marginal.covariance import COVARIANCES
 

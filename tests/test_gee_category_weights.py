@@ -14,7 +14,7 @@ from test_gee_categories import clustered, joint_table, probabilities, slopes
 
 import ranef
 from ranef.errors import DataError, ModelError
-from ranef.models.marginal import fit_marginal
+from ranef.models.marginal_fitting import fit_marginal
 from ranef.solve.marginal import equations
 from ranef.solve.marginal.equations import solve, weight_derivatives
 from ranef.solve.marginal.log_det import log_det_slopes

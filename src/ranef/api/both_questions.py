@@ -25,7 +25,7 @@ from ranef.families.links import LINKS
 from ranef.inference.coefficients.sandwich import score_influences
 from ranef.inference.coefficients.wald import Intervals, quantile
 from ranef.models.family_words import ratio_word
-from ranef.models.marginal import influences
+from ranef.models.marginal_errors import influences
 from ranef.models.records import as_generalised
 from ranef.questions.averages.marginal_numbers import Marginal
 from ranef.questions.averages.marginal_numbers import marginal as projected

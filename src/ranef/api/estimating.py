@@ -22,14 +22,9 @@ from ranef.families import Cumulative, Family, Multinomial
 from ranef.families.variance import mean_variance, shapes_of
 from ranef.formula.backticks import with_backticks
 from ranef.inference.coefficients.estimating import check_df
-from ranef.models.marginal import (
-    ESTIMATORS,
-    Equations,
-    MarginalModel,
-    fit_marginal,
-    read_correlation,
-    warn_of,
-)
+from ranef.models.marginal import Equations, MarginalModel
+from ranef.models.marginal_correlations import ESTIMATORS, read_correlation
+from ranef.models.marginal_fitting import fit_marginal, warn_of
 from ranef.models.records import CONDITIONAL
 from ranef.solve.marginal.covariance import COVARIANCES
 from ranef.tables import Table

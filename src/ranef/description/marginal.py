@@ -12,8 +12,9 @@ from ranef.description.model import Block, Described, ModelDescription
 from ranef.display.numbers import number, significant
 from ranef.families import Cumulative
 from ranef.models.family_words import ratio_word
-from ranef.models.marginal import MarginalEstimate, doubts
+from ranef.models.marginal import MarginalEstimate
 from ranef.models.marginal_categories import has_categories
+from ranef.models.marginal_fitting import doubts
 
 __all__ = ["MarginalDescription"]
 

@@ -27,8 +27,10 @@ from ranef.inference.coefficients.wald import FTest, quantile, wald
 from ranef.inference.rows.evaluated import Values
 from ranef.inference.rows.marginal_categories import category_rows
 from ranef.models.labels import CONDITIONAL, CoefficientLabel
-from ranef.models.marginal import MarginalEstimate, correlation_errors, criteria_of, doubts
+from ranef.models.marginal import MarginalEstimate
 from ranef.models.marginal_categories import mean_columns, threshold_basis
+from ranef.models.marginal_errors import correlation_errors, criteria_of
+from ranef.models.marginal_fitting import doubts
 from ranef.models.rows import Rows
 from ranef.solve.marginal.covariance import COVARIANCES
 from ranef.solve.marginal.tabled import Stationary

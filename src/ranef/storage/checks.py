@@ -21,7 +21,9 @@ from ranef.design.terms import GroupingFactor, RandomTerm, ResidualTerm
 from ranef.errors import FileError
 from ranef.families import Family
 from ranef.models.generalised import compose
-from ranef.models.marginal import MarginalEstimate, MarginalModel, check, read_correlation
+from ranef.models.marginal import MarginalEstimate, MarginalModel
+from ranef.models.marginal_correlations import read_correlation
+from ranef.models.marginal_fitting import check
 from ranef.models.meta import METHODS, MetaEstimate, MetaModel
 from ranef.models.records import (
     CONDITIONAL,

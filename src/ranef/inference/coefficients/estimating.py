@@ -12,7 +12,8 @@ from ranef.errors import DataError, ModelError, suggestion
 from ranef.inference.coefficients.degrees import OF_CLUSTERS, combined_degrees
 from ranef.inference.coefficients.functions import Knowledge, wald_test
 from ranef.inference.coefficients.wald import FTest, f_tail
-from ranef.models.marginal import MarginalEstimate, constrained, covariance, influences
+from ranef.models.marginal import MarginalEstimate
+from ranef.models.marginal_errors import constrained, covariance, influences
 from ranef.solve.marginal import degrees
 from ranef.solve.marginal.equations import Problem, Solution, add_up, by_cluster, scores
 

@@ -15,8 +15,8 @@ from ranef.families import Cumulative
 from ranef.formula.labels import level_text
 from ranef.inference.coefficients import estimating
 from ranef.models.labels import CONDITIONAL
-from ranef.models.marginal import covariance, influences
 from ranef.models.marginal_categories import mean_columns
+from ranef.models.marginal_errors import covariance, influences
 from ranef.questions.checks.check_answer import Check
 from ranef.questions.checks.findings import NOTE, Candidate, judged
 

@@ -157,7 +157,7 @@ def test_labels_find_terms_in_backticks(hostile: Any) -> None:
 def test_counts_stay_whole_and_headings_are_words(answers: dict[str, Any]) -> None:
     line = answers["anova"].to_markdown(digits=3).splitlines()
     assert "| sum sq | mean sq | df1 |" in line[2]
-    assert line[5].split(" | ")[3] == "1"
+    assert line[4].split(" | ")[3] == "1"
 
 
 def test_negative_numbers_have_minus_signs(answers: dict[str, Any]) -> None:
@@ -249,3 +249,125 @@ def test_a_joint_test_is_an_answer(oats: Any, tmp_path: Path) -> None:
 def test_a_table_that_is_not_printed_can_be_written(oats: Any) -> None:
     rows = oats.leverage().to_markdown().splitlines()
     assert sum(line.startswith("| ") for line in rows) >= len(ranef.data.load("Oats"))
+
+
+# --- the same wishes of every table
+
+
+LABELS = {
+    "Variety": "Sorte", "Marvellous": "Wunderbar", "nitro": "Stickstoff", "yield": "Ertrag",
+    "Block": "Feld",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Any:
+    sleep = ranef.data.load("sleepstudy")
+    sleep["Reaction"] = sleep["Reaction"] / 1e5
+    return ranef.lmm("Reaction ~ Days + (Days | Subject)", sleep)
+
+
+def cells(markdown: str, begin: str) -> list[str]:
+    """The cells of the line whose name begins so."""
+    line = next(x for x in markdown.splitlines() if x.startswith(f"| {begin}"))
+    return [cell.strip() for cell in line.strip("| ").split(" | ")]
+
+
+def test_models_side_by_side_take_the_wishes_of_answers(oats: Any, tmp_path: Path) -> None:
+    made = ranef.table(oats)
+    how = {"digits": 1, "style": "apa", "labels": LABELS, "title": "Oats & more"}
+    written = made.to_markdown(**how)
+    assert written == ranef.table(oats, **how).to_markdown()
+    assert written.startswith("**Oats & more**")
+    assert cells(written, "Stickstoff")[1:] == ["73.7", "60.1 to 87.3", "< .001"]
+    assert cells(written, "Sorte: Wunderbar")[1] == f"{oats.coef['VarietyMarvellous']:.1f}"
+    assert cells(written, "Levels of Feld")[1] == "6"
+    assert "Sorte: Wunderbar" in made.to_latex(**how)
+    assert "Sorte: Wunderbar" in made.to_html(**how)
+    assert "Sorte: Wunderbar" in made.to_text(**how)
+    docx = pytest.importorskip("docx")
+    for path in (made.to_docx(tmp_path / "a.docx", **how), made.write(tmp_path / "b.docx", **how)):
+        document = docx.Document(str(path))
+        names = [row.cells[0].text.replace("\u00a0", " ") for row in document.tables[0].rows]
+        assert "\u2003Sorte: Wunderbar" in names
+        assert document.paragraphs[0].text == "Oats & more"
+    assert made.to_markdown() == ranef.table(oats).to_markdown()
+    assert made.restyled(digits=1).to_markdown(style="apa") == made.to_markdown(
+        digits=1, style="apa"
+    )
+    with pytest.raises(ModelError, match="digits must be from 0 to 12"):
+        made.to_markdown(digits=-1)
+    with pytest.raises(DataError, match="labels names a term 'nitrogen' that no model has"):
+        made.to_latex(labels={"nitrogen": "N"})
+    with pytest.raises(ModelError, match="title must be text"):
+        made.to_html(title=3)
+
+
+def test_decimals_do_not_make_zeros_of_small_numbers(tiny: Any, oats: Any) -> None:
+    """0.00010 of 1.05e-4: two digits where two decimals would leave nothing."""
+    row = cells(ranef.table(tiny).to_markdown(digits=2), "Days")
+    low, high = tiny.tidy().set_index("term").loc["Days", ["conf_low", "conf_high"]]
+    assert row[1:3] == ["0.00010", f"{low:.6f} to {high:.5f}"]
+    means = tiny.emmeans("Days", at={"Days": [0]}).to_markdown(digits=2)
+    assert cells(means, "0")[1:3] == ["0.0025", "0.000068"]
+    shares = oats.collinearity()
+    found = shares.listing("condition").table
+    values = np.concatenate([v for name, v in found.items() if name.startswith("share")])
+    small = int(((values > 0) & (values < 0.05)).sum())
+    assert small > 2
+    assert shares.to_markdown(table="condition", digits=1).count("< 0.1 |") == small
+
+
+@pytest.mark.filterwarnings("ignore:The persons")
+def test_decimals_reach_numbers_beside_words() -> None:
+    sleep = ranef.data.load("sleepstudy").assign(x=lambda d: d["Days"] + d["Reaction"] / 100)
+    found = ranef.diary(sleep, "Reaction", "x", person="Subject", time="Days")
+    written = found.to_markdown(digits=1)
+    assert cells(written, "x")[-1] == f"{found.effects()['slope_sd'][0]:.1f}"
+    both = ranef.two_answers(
+        "y ~ x", sleep.assign(y=(sleep["Reaction"] > 300).astype(int)), groups="Subject",
+        family="binomial",
+    )  # fmt: skip
+    ratio = np.exp(both.tidy().query("term == 'x'")["estimate"]).iloc[0]
+    assert cells(both.to_markdown(digits=1), "subject | x")[-2] == f"{ratio:.1f}"
+
+
+def test_counts_are_whole_numbers_and_shares_are_not(oats: Any) -> None:
+    assert cells(oats.icc().to_markdown(digits=2), "Block")[3:5] == ["6", "12"]
+    assert cells(oats.collinearity().to_markdown(digits=2), "nitro")[1:] == ["1", "1.00", "1.00"]
+    found = oats.check(n=50, influence=False).to_markdown(digits=2)
+    assert cells(found, "levels of Block")[3] == "6"
+
+
+def test_labels_of_levels_reach_coefficients_of_every_answer(oats: Any) -> None:
+    names = ["VarietyMarvellous", "VarietyVictory"]
+    for answer in (
+        oats.bootstrap(3, rng=1), oats.profile(names), ranef.robust(oats), oats.test(names[:1]),
+        oats.contrast({names[0]: 1}), oats.refit(oats.simulate(2, rng=1)),
+        oats.influence(by="Block", method="one-step"),
+    ):  # fmt: skip
+        written = answer.to_markdown(labels=LABELS)
+        assert "Sorte: Wunderbar" in written, type(answer).__name__
+        assert "VarietyMarvellous |" not in written
+    power = ranef.power(
+        "y ~ arm + (1 | g)", {"g": 9, "arm": ["a", "b"]}, fixed={"armb": 1.0}, sd={"g": 1.0},
+        sigma=1.0, test="armb", n=5, rng=1,
+    )  # fmt: skip
+    assert "| arm: Verum |" in power.to_markdown(labels={"b": "Verum"})
+    variances = oats.r2().to_markdown(labels=LABELS)
+    assert r"| 1 \| Feld |" in variances
+
+
+def test_names_of_rows_have_their_heads_in_the_head(oats: Any) -> None:
+    means = oats.emmeans(["Variety", "nitro"], at={"nitro": [0, 0.2]}).to_markdown().splitlines()
+    assert means[2].startswith("| Variety | nitro | estimate |")
+    assert means[4].startswith("| Golden Rain | 0 | ")
+    page = oats.emmeans("Variety").to_html()
+    assert '<th scope="col" class="words">Variety</th>' in page
+    assert '<th scope="rowgroup"' not in page
+    assert "Variety & estimate" in oats.emmeans("Variety").to_latex()
+    lines = oats.emmeans("Variety").sheet().text().splitlines()
+    assert lines[2].startswith("Variety")
+    assert lines[3].startswith("Golden Rain")
+    heads = oats.contrast({"nitro": 1}).to_markdown().splitlines()[2]
+    assert "| 95% low | 95% high |" in heads

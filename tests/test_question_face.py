@@ -121,7 +121,7 @@ def test_answers_leave_as_tables_for_papers(name, linear, binary, counts):
         assert head.replace("%", r"\%") in answer.to_latex(table=table)
         assert answer.to_html(table=table).count("<tr>") >= len(listing.rows)
         lines = answer.to_markdown(table=table).splitlines()
-        assert sum(line.startswith("|") for line in lines) == len(listing.rows) + 3
+        assert sum(line.startswith("|") for line in lines) == len(listing.rows) + 2
     with pytest.raises(ModelError, match="table="):
         answer.to_markdown(table="nothing")
 

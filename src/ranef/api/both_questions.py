@@ -153,7 +153,8 @@ class TwoAnswers(Answer):
             None if term == "(Intercept)" else float(np.exp(value))
             for term, value in zip(self.terms * 3, estimates, strict=True)
         ]
-        return [Column("ratio", ratios, Written(lambda v: significant(v, 3)), word, tabled=False)]
+        style = Written(lambda v: significant(v, 3), measured=True)
+        return [Column("ratio", ratios, style, word, tabled=False)]
 
     def sentences(self) -> tuple[str, ...]:
         group = " and ".join(dict.fromkeys(f.name for f in self.mixed.factors))

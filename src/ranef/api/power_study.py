@@ -156,9 +156,10 @@ def power(
         made = makers(model, design, parameters, grid, dropout, missing, options, source)
         studies: list[Study] = []
         names: tuple[str, ...] = ()
+        coded: dict[str, tuple[str, str]] = {}
         for at, maker in zip(grid, made, strict=True):
             tests = _tests(test, maker.fit, df)
-            names = tuple(tests)
+            names, coded = tuple(tests), maker.fit.coded
             seeds = source.integers(0, 2**63 - 1, -(-count // A_CHUNK))
             run = _Run(maker, tuple(tests.values()), alpha, count)
             what = ", ".join(f"{name} {value}" for name, value in at.items()) or "power"
@@ -175,10 +176,10 @@ def power(
                 raise Interrupted(
                     f"power interrupted after {drawn:,} of {count * len(grid):,} simulated "
                     "studies; this exception holds them as .partial",
-                    _answer(model, studies, names, alpha, level),
+                    _answer(model, studies, names, alpha, level, coded),
                 ) from None
             studies.append(_study(at, maker.rows, done))
-    return _answer(model, studies, names, alpha, level)
+    return _answer(model, studies, names, alpha, level, coded)
 
 
 def _study(at: dict[str, Any], rows: int, done: list[tuple[Floats, list[str]]]) -> Study:
@@ -191,10 +192,15 @@ def _study(at: dict[str, Any], rows: int, done: list[tuple[Floats, list[str]]]) 
 
 
 def _answer(
-    model: Any, studies: list[Study], names: tuple[str, ...], alpha: float, level: float
+    model: Any,
+    studies: list[Study],
+    names: tuple[str, ...],
+    alpha: float,
+    level: float,
+    coded: dict[str, tuple[str, str]],
 ) -> Power:
-    formula = model if isinstance(model, str) else model.formula
-    return Power(tuple(studies), names, float(alpha), level, f"Power: {formula}", "pandas")
+    title = f"Power: {model if isinstance(model, str) else model.formula}"
+    return Power(tuple(studies), names, float(alpha), level, title, "pandas", coded)
 
 
 def _grid(vary: Mapping[str, Sequence[Any]] | None) -> list[dict[str, Any]]:

@@ -112,7 +112,7 @@ def _ratio(value: float) -> str:
     return significant(value, 3) if 1e-4 <= value < 1e6 else f"{value:.3g}"
 
 
-RATIO = Written(_ratio)
+RATIO = Written(_ratio, measured=True)
 
 
 class Described(Protocol):

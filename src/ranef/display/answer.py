@@ -16,7 +16,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from ranef import arguments
-from ranef.display.columns import Listing, reworded, unquoted
+from ranef.display.columns import Listing, level_labels, reworded, unquoted
 from ranef.display.numbers import signed
 from ranef.display.page import MOST_ROWS, SHORT_ROWS, Page, Paragraph, TextTable
 from ranef.display.sheet import Block, Row, Sheet
@@ -198,19 +198,16 @@ class Answer(Shown):
         if not listing.printed:
             shown = tuple(replace(c, printed=True) for c in listing.columns if c.tabled)
             listing = replace(listing, columns=shown)
-        listing = listing.for_paper(digits, style, dict(labels or {}))
-        k = listing.labels
-        rows = tuple(
-            Row(", ".join(c for c in row[:k] if c), (tuple(map(signed, row[k:])),))
-            for row in listing.rows
-        )
-        heading = ", ".join(h for h in listing.header[:k] if h)
-        block = Block(heading or listing.name, rows)
+        coded = getattr(getattr(self, "fit", self), "coded", {})
+        labels = {**level_labels(coded, labels or {}), **(labels or {})}
+        listing = listing.for_paper(digits, style, labels)
+        rows = tuple(Row(row[0], (tuple(map(signed, row[1:])),)) for row in listing.rows)
         sentences = tuple(
             line for part in self.body() if isinstance(part, Paragraph) for line in part.lines
         )
-        title = title or unquoted(reworded(listing.caption or self.title, labels or {}))
-        return Sheet(title, ("",), (listing.header[k:],), (block,), sentences)
+        title = title or unquoted(reworded(listing.caption or self.title, labels))
+        corner, *heads = listing.header
+        return Sheet(title, ("",), (tuple(heads),), (Block("", rows),), sentences, corner)
 
     def to_markdown(self, **how: Any) -> str:
         """Return a table of the answer in Markdown; how, see `sheet`."""

@@ -21,6 +21,7 @@ from ranef.display.numbers import (
     decimals,
     number,
     p_value,
+    rounded,
     significant,
     typeset,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Sized",
     "Style",
     "Written",
+    "level_labels",
     "renamed",
     "reworded",
     "unprinted",
@@ -122,7 +124,7 @@ class Sized(Style):
         return self if sizes.ndim == 0 else replace(self, by=sizes[rows])
 
     def rounded(self, places: int) -> Style:
-        return Fixed(places)
+        return Rounded(places)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,31 @@ class Fixed(Style):
         return number(float(value), self.places)
 
     def rounded(self, places: int) -> Style:
-        return Fixed(places) if self.places else self
+        return Rounded(places, bounded=True) if self.places else self
+
+
+@dataclass(frozen=True)
+class Rounded(Style):
+    """Numbers with the decimals that a paper chose; counts stay whole, small ones keep digits.
+
+    Attributes
+    ----------
+    places : int
+    bounded : bool
+        Of statistics and shares, small ones are said to be below the last decimal.
+    """
+
+    places: int
+    bounded: bool = False
+
+    def cell(self, value: Any, row: int) -> str:
+        if self.bounded and 0 < value < 0.5 * 10.0**-self.places:
+            return f"< {10.0**-self.places:.{self.places}f}"
+        return rounded(float(value), self.places)
+
+    def write(self, values: Sequence[Any]) -> list[str]:
+        whole = all(isinstance(v, int | np.integer) for v in values if v is not None)
+        return Fixed(0).write(values) if whole else super().write(values)
 
 
 @dataclass(frozen=True)
@@ -148,7 +174,7 @@ class Significant(Style):
         return significant(float(value), self.digits)
 
     def rounded(self, places: int) -> Style:
-        return Fixed(places)
+        return Rounded(places)
 
 
 @dataclass(frozen=True)
@@ -178,7 +204,7 @@ class ApaPValue(Style):
         return apa_p_value(float(value))
 
 
-JOINTS = re.compile(r"( - | / |:|, | = )")
+JOINTS = re.compile(r"( - | / |: |:|, | = | \| | by | of | with | against )")
 """What joins names in one label: a contrast's levels, an interaction's terms."""
 
 
@@ -197,6 +223,21 @@ def renamed(label: str, labels: Mapping[str, str]) -> str:
         if name in labels:
             return labels[name]
     return unquoted("".join(labels.get(part, part) for part in JOINTS.split(label)))
+
+
+def level_labels(coded: Mapping[str, tuple[str, str]], labels: Mapping[str, str]) -> dict[str, str]:
+    """Return labels of coefficients whose column or level has one.
+
+    Examples
+    --------
+    >>> level_labels({"armb": ("arm", "b")}, {"b": "Verum"})
+    {'armb': 'arm: Verum'}
+    """
+    return {
+        term: f"{labels.get(column, column)}: {labels.get(level, level)}"
+        for term, (column, level) in coded.items()
+        if column in labels or level in labels
+    }
 
 
 def unquoted(label: str) -> str:
@@ -226,7 +267,7 @@ def reworded(words: str, labels: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Renamed(Style):
-    """Names and levels as a paper writes them."""
+    """Names and levels as a paper writes them; whole sentences as they are."""
 
     own: Style
     labels: Mapping[str, str]
@@ -236,17 +277,31 @@ class Renamed(Style):
         return False
 
     def cell(self, value: Any, row: int) -> str:
-        return renamed(self.own.cell(value, row), self.labels)
+        written = self.own.cell(value, row)
+        return written if written.endswith(".") else renamed(written, self.labels)
 
 
 @dataclass(frozen=True)
 class Written(Style):
-    """Values written by a function of one."""
+    """Values written by a function of one.
+
+    Attributes
+    ----------
+    how : callable
+    measured : bool
+        Whether they are numbers whose decimals a paper may choose.
+    """
 
     how: Callable[[Any], str]
+    measured: bool = False
 
     def cell(self, value: Any, row: int) -> str:
         return self.how(value)
+
+    def rounded(self, places: int) -> Style:
+        if not self.measured:
+            return self
+        return Written(lambda v: self.how(v) if np.isnan(v) else rounded(float(v), places))
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,16 +402,23 @@ class Listing:
     ) -> Listing:
         """Return the table with a paper's decimals, its p-values and its names."""
 
-        def column(own: Column, naming: bool) -> Column:
+        def column(own: Column, before: str, naming: bool) -> Column:
             how = own.style if digits is None else own.style.rounded(digits)
             heading = own.name if own.heading is None else own.heading
-            shown = heading if naming or own.heading is not None else heading.replace("_", " ")
-            how = Renamed(how, labels) if naming else how
+            shown = renamed(heading, labels)
+            if shown == heading and own.heading is None and not naming:
+                shown = heading.replace("_", " ")
+            if heading == "high" and (level := re.fullmatch(r"(.+%) low", before)):
+                shown = f"{level[1]} high"
+            worded = naming or isinstance(how, Label | Written)
+            how = Renamed(how, labels) if worded else how
             how = how.apa() if style == "apa" else how
-            return replace(own, style=how, heading=labels.get(heading, shown))
+            return replace(own, style=how, heading=shown)
 
         naming = {id(own) for own in self.printed[: self.labels]}
-        columns = tuple(column(own, id(own) in naming) for own in self.columns)
+        names = ["", *(c.name if c.heading is None else c.heading for c in self.columns)]
+        pairs = zip(self.columns, names, strict=False)
+        columns = tuple(column(own, before, id(own) in naming) for own, before in pairs)
         return replace(self, columns=columns)
 
     def take(self, rows: Rows, caption: str | None = None) -> Listing:

@@ -18,6 +18,7 @@ __all__ = [
     "exact",
     "number",
     "p_value",
+    "rounded",
     "signed",
     "significant",
     "typeset",
@@ -72,6 +73,19 @@ def significant(value: float, digits: int = 4) -> str:
     ('25.59', '0.06550')
     """
     return number(value, decimals(abs(value), digits))
+
+
+def rounded(value: float, places: int) -> str:
+    """Return a number with so many decimals, or digits where these would leave zeros alone.
+
+    Examples
+    --------
+    >>> rounded(25.5918, 2), rounded(-0.00042, 2), rounded(0.0, 2)
+    ('25.59', '-0.00042', '0.00')
+    """
+    text = number(value, places)
+    lost = value != 0 and math.isfinite(value) and not text.strip("-0.")
+    return significant(value, max(places, 1)) if lost else text
 
 
 def exact(value: float) -> str:

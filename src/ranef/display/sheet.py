@@ -39,6 +39,7 @@ STYLE = """
 .ranef-sheet tr.columns > * { border-bottom: 1px solid currentColor; }
 .ranef-sheet tbody th[scope=rowgroup] { font-style: italic; padding-top: .6em; }
 .ranef-sheet tbody th[scope=row] { padding-left: 1.6em; }
+.ranef-sheet tbody.single th[scope=row] { padding-left: .7em; }
 .ranef-sheet td.whole { text-align: center; }
 .ranef-sheet tbody:last-of-type tr:last-child > * { border-bottom: 2px solid currentColor; }
 .ranef-sheet p { font-size: .9em; max-width: 70em; }
@@ -83,7 +84,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """Lines under one heading."""
+    """Lines under one heading, or under none."""
 
     heading: str
     rows: tuple[Row, ...]
@@ -106,6 +107,8 @@ class Sheet:
     blocks : tuple of Block
     notes : tuple of str
         Sentences below the table.
+    corner : str
+        Head of the lines' names.
     """
 
     title: str
@@ -113,9 +116,10 @@ class Sheet:
     columns: tuple[tuple[str, ...], ...]
     blocks: tuple[Block, ...]
     notes: tuple[str, ...]
+    corner: str = ""
 
     def __post_init__(self) -> None:
-        _made_visible(self, "title", "models", "columns", "notes")
+        _made_visible(self, "title", "models", "columns", "notes", "corner")
 
     @property
     def width(self) -> int:
@@ -161,10 +165,11 @@ class Sheet:
             for model, own in zip(self.models, self.columns, strict=True)
             for column in own
         ]
-        lines = [f"**{markdown(self.title)}**", "", _line(["", *map(markdown, heads)])]
+        lines = [f"**{markdown(self.title)}**", "", _line([*map(markdown, (self.corner, *heads))])]
         lines.append("|:--|" + "".join(":--|" if words else "--:|" for words in self.words()))
         for block in self.blocks:
-            lines.append(_line([f"*{markdown(block.heading)}*", *[""] * self.width]))
+            if block.heading:
+                lines.append(_line([f"*{markdown(block.heading)}*", *[""] * self.width]))
             for row in block.rows:
                 cells = [
                     cell
@@ -188,22 +193,24 @@ class Sheet:
             for name, words in zip(names, self.words(), strict=True)
         )
         above = f'<tr class="models"><td></td>{tops}</tr>' if self.named else ""
+        corner = f'<th scope="col" class="words">{escape(self.corner)}</th>'
+        corner = corner if self.corner else "<td></td>"
         bodies = "".join(self._html_block(block) for block in self.blocks)
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         return (
             f'<style>{STYLE}</style><div class="ranef-sheet"><table>'
             f"<caption>{escape(self.title)}</caption><thead>"
-            f'{above}<tr class="columns"><td></td>{heads}</tr>'
+            f'{above}<tr class="columns">{corner}{heads}</tr>'
             f"</thead>{bodies}</table>{notes}</div>"
         )
 
     def _html_block(self, block: Block) -> str:
-        heading = (
-            f'<tr><th scope="rowgroup" colspan="{self.width + 1}">{escape(block.heading)}</th></tr>'
-        )
         words = self.words()
         rows = "".join(self._html_row(row, words) for row in block.rows)
-        return f"<tbody>{heading}{rows}</tbody>"
+        if not block.heading:
+            return f'<tbody class="single">{rows}</tbody>'
+        head = f'<th scope="rowgroup" colspan="{self.width + 1}">{escape(block.heading)}</th>'
+        return f"<tbody><tr>{head}</tr>{rows}</tbody>"
 
     def _html_row(self, row: Row, words: Sequence[int]) -> str:
         cells, at = "", 0
@@ -242,24 +249,24 @@ class Sheet:
             rf"\begin{{tabular}}{{l{_latex_columns(self.words())}}}",
             r"\toprule",
             *([rf" & {tops} \\", rules] if self.named else []),
-            rf" & {heads} \\",
+            rf"{tex(self.corner)} & {heads} \\",
         ]
         for block in self.blocks:
             lines.append(r"\midrule")
-            lines.append(
-                rf"\multicolumn{{{self.width + 1}}}{{l}}{{\textit{{{tex(block.heading)}}}}} \\"
-            )
-            lines += [self._latex_row(row) for row in block.rows]
+            if block.heading:
+                heading = rf"{{l}}{{\textit{{{tex(block.heading)}}}}}"
+                lines.append(rf"\multicolumn{{{self.width + 1}}}{heading} \\")
+            lines += [self._latex_row(row, r"\quad " * bool(block.heading)) for row in block.rows]
         lines += [r"\bottomrule", r"\end{tabular}"]
         lines += [rf"\par\smallskip\raggedright\footnotesize {tex(note)}" for note in self.notes]
         return "\n".join([*lines, r"\end{table}"]) + "\n"
 
-    def _latex_row(self, row: Row) -> str:
+    def _latex_row(self, row: Row, indent: str) -> str:
         cells = [
             tex(text) if span == 1 else rf"\multicolumn{{{span}}}{{c}}{{{tex(text)}}}"
             for text, span in self.full(row.cells)
         ]
-        return rf"\quad {tex(row.label)} & {' & '.join(cells)} \\"
+        return rf"{indent}{tex(row.label)} & {' & '.join(cells)} \\"
 
     def write(self, path: str | PathLike[str]) -> None:
         """Write the sheet to a file; its ending says how.
@@ -283,7 +290,7 @@ class Sheet:
         document.core_properties.title = self.title
         document.core_properties.author = ""
         document.add_heading(self.title, level=2)
-        n_rows = 1 + self.named + sum(1 + len(block.rows) for block in self.blocks)
+        n_rows = 1 + self.named + sum(bool(b.heading) + len(b.rows) for b in self.blocks)
         table = document.add_table(n_rows, self.width + 1)
         _fill_docx(table, self)
         _set_widths(document, table, self)
@@ -318,19 +325,23 @@ def writable(path: str | PathLike[str]) -> Path:
 
 def _text_lines(sheet: Sheet) -> list[str]:
     """The lines of the table in plain text, columns aligned."""
-    label = max(
-        [len(block.heading) for block in sheet.blocks]
-        + [len(INDENT + row.label) for block in sheet.blocks for row in block.rows]
-        + [0]
-    )
+    headings = [sheet.corner, *(block.heading for block in sheet.blocks)]
+    names = [INDENT + row.label for block in sheet.blocks for row in block.rows]
+    label = max(map(len, headings + names))
     widths = _text_widths(sheet)
-    lines = [_text_line("", [((m,), w) for m, w in zip(sheet.models, widths, strict=True)], label)]
-    lines.append(_text_line("", list(zip(sheet.columns, widths, strict=True)), label))
+    words = iter(sheet.words())
+    sides = [[bool(next(words)) for _ in own] for own in sheet.columns]
+    plain = [[False] * len(own) for own in sheet.columns]
+
+    def line(name: str, cells: Sequence[Sequence[str]], sides: Sequence[Sequence[bool]]) -> str:
+        return _text_line(name, list(zip(cells, widths, sides, strict=True)), label)
+
+    lines = [line("", [(model,) for model in sheet.models], plain)] if sheet.named else []
+    lines.append(line(sheet.corner, sheet.columns, sides))
     for block in sheet.blocks:
-        lines += ["", block.heading]
-        for row in block.rows:
-            cells = list(zip(row.cells, widths, strict=True))
-            lines.append(_text_line(INDENT + row.label, cells, label))
+        lines += ["", block.heading] if block.heading else []
+        indent = INDENT * bool(block.heading)
+        lines += [line(indent + row.label, row.cells, sides) for row in block.rows]
     return lines
 
 
@@ -352,11 +363,16 @@ def _text_widths(sheet: Sheet) -> list[list[int]]:
     return out
 
 
-def _text_line(label: str, cells: Sequence[tuple[Sequence[str], Sequence[int]]], width: int) -> str:
+Cells = tuple[Sequence[str], Sequence[int], Sequence[bool]]
+"""Of one model: its cells, their widths, and whether they are words."""
+
+
+def _text_line(label: str, cells: Sequence[Cells], width: int) -> str:
     parts = [label.ljust(width)]
-    for own, widths in cells:
+    for own, widths, words in cells:
         if len(own) == len(widths):
-            parts.append("  ".join(c.rjust(w) for c, w in zip(own, widths, strict=True)))
+            each = zip(own, widths, words, strict=True)
+            parts.append("  ".join(c.ljust(w) if left else c.rjust(w) for c, w, left in each))
         else:
             whole = sum(widths) + 2 * (len(widths) - 1)
             parts.append((own[0] if own else "").center(whole))
@@ -390,15 +406,17 @@ def _fill_docx(table: Any, sheet: Sheet) -> None:
     if sheet.named:
         tops = [(m, len(c)) for m, c in zip(sheet.models, sheet.columns, strict=True)]
         lines.append(("", tops, "head"))
-    lines.append(("", [(name, 1) for own in sheet.columns for name in own], "columns"))
+    heads = [(name, 1) for own in sheet.columns for name in own]
+    lines.append((sheet.corner, heads, "columns"))
     words = sheet.words()
     for block in sheet.blocks:
-        lines.append((block.heading, [], "heading"))
-        lines += [(row.label, sheet.full(row.cells), "row") for row in block.rows]
+        lines += [(block.heading, [], "heading")] if block.heading else []
+        indent = "\u2003" * bool(block.heading)
+        lines += [(indent + row.label, sheet.full(row.cells), "row") for row in block.rows]
     for i, (label, cells, kind) in enumerate(lines):
         own = table.rows[i].cells
         first = own[0].merge(own[-1]) if kind == "heading" else own[0]
-        _write_cell(first, ("\u2003" if kind == "row" else "") + label, kind, "left")
+        _write_cell(first, label, kind, "left")
         at = 1
         for text, span in cells:
             cell = own[at] if span == 1 else own[at].merge(own[at + span - 1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class Contrast(Answer):
     words : str
         By what the test works.
     title, library : str
+    coded : dict
+        Column and level of coefficients that stand for a level of a category.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Contrast(Answer):
     words: str
     title: str
     library: str
+    coded: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def estimate(self) -> float:

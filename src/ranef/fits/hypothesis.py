@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ class HypothesisTest(Answer):
     words : str
         By what the test works.
     title, library : str
+    coded : dict
+        Column and level of coefficients that stand for a level of a category.
     """
 
     found: FTest
@@ -41,6 +43,7 @@ class HypothesisTest(Answer):
     words: str
     title: str
     library: str
+    coded: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def statistic(self) -> float:

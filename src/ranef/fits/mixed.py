@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -589,9 +589,10 @@ class MixedFit(MixedParameters):
         jobs = None if n_jobs is None else arguments.count("n_jobs", n_jobs)
         responses = read_responses(y, self.frame, self.levels)
         if not responses.single:
-            return refit_many(
+            many = refit_many(
                 self.estimate, responses, self.frame.library, n_jobs=jobs, progress=shown
             )
+            return replace(many, coded=self.coded)
         estimate = refit(self.estimate, np.ascontiguousarray(responses.y[:, 0]), n_jobs=jobs)
         warn_about(estimate)
         return type(self)(estimate, self.frame)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ class Refits(Answer):
     converged : (k,) bool array
     library : str
         Data-frame library of `tidy`.
+    coded : dict
+        Column and level of coefficients that stand for a level of a category.
 
     Examples
     --------
@@ -67,6 +69,7 @@ class Refits(Answer):
     evaluations: NDArray[Any]
     converged: NDArray[np.bool_]
     library: str
+    coded: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)

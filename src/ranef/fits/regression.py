@@ -14,6 +14,7 @@ from ranef import arguments
 from ranef.description import tables
 from ranef.description.parameter_tables import interval_columns
 from ranef.design.specification import Specification
+from ranef.design.state import Coding
 from ranef.errors import ModelError
 from ranef.families import Family
 from ranef.fits.contrast import Contrast, read_contrast
@@ -99,6 +100,17 @@ class Regression(ReaderNames, ABC):
     def response(self) -> str:
         """Name of the response."""
         return self.parts[CONDITIONAL].response
+
+    @property
+    def coded(self) -> dict[str, tuple[str, str]]:
+        """Column and level of coefficients that stand for a level of a category, by name."""
+        return {
+            f"{column}{level}": (column, str(level))
+            for spec in self.parts.values()
+            for column in spec.recipe.model.fixed.keys
+            if isinstance(coding := spec.recipe.state.get(f"levels of {column}"), Coding)
+            for level in coding.levels
+        }
 
     @cached_property
     def levels(self) -> tuple[Any, ...] | None:
@@ -231,6 +243,7 @@ class Regression(ReaderNames, ABC):
             self.test_words(df),
             f"Joint test: {self.formula}",
             self.frame.library,
+            self.coded,
         )
 
     def contrast(
@@ -274,7 +287,8 @@ class Regression(ReaderNames, ABC):
         level = arguments.conf_level(conf_level)
         found = self.hypotheses(L, level, df)
         words = self.test_words(df)
-        return Contrast(name, found, level, words, f"Contrast: {self.formula}", self.frame.library)
+        title = f"Contrast: {self.formula}"
+        return Contrast(name, found, level, words, title, self.frame.library, self.coded)
 
     def joint_test(self, L: Floats, rhs: Floats | None = None, df: str | None = None) -> FTest:
         """Test all rows of L (q, P) at once."""

@@ -244,7 +244,7 @@ class Diary(Answer):
             Column("p_value", found.p_value, PValue(), "p"),
             Column("conf_low", found.conf_low, sized, low),
             Column("conf_high", found.conf_high, sized, "high"),
-            Column("slope_sd", found.slope_sd, Written(_or_dash), "sd of slopes"),
+            Column("slope_sd", found.slope_sd, Written(_or_dash, measured=True), "sd of slopes"),
         )
         caption = f"Effects on {self.roles.outcome} within persons and between them"
         return Listing("effects", columns, caption, labels=2)
@@ -327,7 +327,7 @@ class Diary(Answer):
             Column("std_error", found.std_error, sized, "std. error"),
             Column("conf_low", found.conf_low, sized),
             Column("conf_high", found.conf_high, sized),
-            Column("raw", found.raw, Written(_or_dash)),
+            Column("raw", found.raw, Written(_or_dash, measured=True)),
         )
         return Listing("slopes", columns, "Slopes of each person", labels=2)
 

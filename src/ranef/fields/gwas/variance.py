@@ -120,7 +120,7 @@ class NullModel(Answer):
             Column(
                 "std_error",
                 np.array([np.nan, np.nan, fit.pve_se]),
-                Written(_or_nothing),
+                Written(_or_nothing, measured=True),
                 "std. error",
             ),
         )

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ranef import arguments
 from ranef.display.answer import Answer, Part
-from ranef.display.columns import Column, Listing, PValue, Significant
-from ranef.display.numbers import number, p_value
+from ranef.display.columns import Column, Listing, PValue, Written
+from ranef.display.numbers import number, p_value, significant
 from ranef.display.page import Paragraph
 from ranef.questions.checks import html, page_picture
 from ranef.questions.checks.findings import FINE, LOOK, NOTE, Finding
@@ -173,6 +173,14 @@ class Check(Answer):
         return map(Paragraph, [(self.headline,), *findings, *lines, self.small_print])
 
 
+def _figure(value: float) -> str:
+    """A count as such, anything else with four digits."""
+    return number(value, 0) if float(value).is_integer() else significant(value)
+
+
+FIGURE = Written(_figure)
+
+
 def _listing(
     name: str, findings: Sequence[Finding], caption: str = "", verdict: str | None = None
 ) -> Listing:
@@ -181,7 +189,7 @@ def _listing(
         Column("what", [f.what for f in findings], heading="What"),
         Column("verdict", [f.verdict for f in findings], printed=verdict is None),
         Column("words", [f.words for f in findings], heading="Finding"),
-        Column("number", np.array([f.number for f in findings]), Significant(), "Number"),
+        Column("number", np.array([f.number for f in findings]), FIGURE, "Number"),
         Column("p_value", np.array([f.p_value for f in findings]), PValue(), "p"),
         Column("advice", [f.advice for f in findings], printed=False),
         Column(

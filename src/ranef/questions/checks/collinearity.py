@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class Collinearity(Answer):
     names : tuple of str
         The coefficients.
     title, library : str
+    coded : dict
+        Column and level of coefficients that stand for a level of a category.
 
     Examples
     --------
@@ -47,6 +49,7 @@ class Collinearity(Answer):
     names: tuple[str, ...]
     title: str
     library: str
+    coded: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def tidy(self, what: str = "vif") -> Any:
         """Return a table.
@@ -118,7 +121,8 @@ def collinearity(fit: Any) -> Collinearity:
     """
     fit = require(fit, "collinearity()", Likelihood)
     inflation, names = collinear(fit)
-    return Collinearity(inflation, names, f"Collinearity: {fit.formula}", fit.frame.library)
+    title = f"Collinearity: {fit.formula}"
+    return Collinearity(inflation, names, title, fit.frame.library, fit.coded)
 
 
 def collinear(fit: MixedFit) -> tuple[columns_.VarianceInflation, tuple[str, ...]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -64,6 +64,8 @@ class Influence(Answer):
         Standard deviations.
     frame : Origin
     title : str
+    coded : dict
+        Column and level of coefficients that stand for a level of a category.
 
     Examples
     --------
@@ -85,6 +87,7 @@ class Influence(Answer):
     deviations: tuple[str, ...]
     frame: Origin
     title: str
+    coded: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -300,6 +303,7 @@ def influence(
         deviations=_deviations(fit),
         frame=fit.frame,
         title=f"Influence: {fit.formula}",
+        coded=fit.coded,
     )
 
 

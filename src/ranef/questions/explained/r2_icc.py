@@ -262,12 +262,13 @@ class ICC(Answer):
 
     def tables(self) -> tuple[Listing, ...]:
         groups = self.groups
+        whole = all(float(g.size).is_integer() for g in groups)
         columns = (
             Column("group", [g.group for g in groups]),
             Column("adjusted", [g.adjusted for g in groups], Fixed(4)),
             Column("unadjusted", [g.unadjusted for g in groups], Fixed(4)),
             Column("levels", [g.levels for g in groups], Written("{:,}".format)),
-            Column("size", [g.size for g in groups], Fixed(1)),
+            Column("size", [g.size for g in groups], Fixed(0 if whole else 1)),
             Column("design_effect", [g.design_effect for g in groups], Fixed(2), "design effect"),
         )
         return (Listing("icc", columns, "By grouping factor"),)

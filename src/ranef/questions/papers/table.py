@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from ranef import arguments
-from ranef.design.state import Coding
 from ranef.display.answer import STYLES
-from ranef.display.columns import renamed
-from ranef.display.numbers import MINUS, apa_p_value, decimals, number, p_value
+from ranef.display.columns import level_labels, renamed
+from ranef.display.numbers import MINUS, apa_p_value, decimals, number, p_value, rounded, signed
 from ranef.display.sheet import Block, Row, Sheet, writable
 from ranef.elsewhere import explained_methods
 from ranef.errors import DataError, ModelError, suggestion
@@ -69,6 +68,20 @@ class _Line:
     held: bool = False
 
 
+@dataclass(frozen=True)
+class _Wishes:
+    """How a table is to be written, see `table`."""
+
+    columns: tuple[str, ...]
+    carried: bool
+    level: float
+    df: str | None
+    labels: Mapping[str, str]
+    title: str | None = None
+    digits: int | None = None
+    style: str | None = None
+
+
 @explained_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class ModelTable:
@@ -98,6 +111,37 @@ class ModelTable:
     fits: Mapping[str, Fit]
     sheet: Sheet
     _lines: tuple[tuple[_Line, ...], ...]
+    _wishes: _Wishes
+
+    def restyled(
+        self,
+        *,
+        title: str | None = None,
+        digits: int | None = None,
+        style: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> ModelTable:
+        """Return the table written in another way; what is left out stays as it is.
+
+        Parameters
+        ----------
+        title : str, optional
+        digits : int, optional
+            Decimals of estimates, errors and limits.
+        style : {"apa"}, optional
+            p-values as the manual of the APA writes them.
+        labels : dict, optional
+            Names of terms, columns, levels and the response as the paper writes them.
+        """
+        before = self._wishes
+        wishes = replace(
+            before,
+            title=before.title if title is None else _title(title),
+            digits=before.digits if digits is None else arguments.places("digits", digits),
+            style=before.style if style is None else arguments.choice("style", style, STYLES),
+            labels={**before.labels, **_labels(labels, self.fits)},
+        )
+        return replace(self, sheet=_sheet(self.fits, self._lines, wishes), _wishes=wishes)
 
     def tidy(self) -> Any:
         """Return the numbers, one row a model and line.
@@ -123,42 +167,50 @@ class ModelTable:
             columns[key] = np.array([line.values.get(key, np.nan) for _, line in rows])
         return make_table(columns, next(iter(self.fits.values())).frame.library)
 
-    def to_text(self) -> str:
-        """Return the table as plain text."""
-        return self.sheet.text()
+    def to_text(self, **how: Any) -> str:
+        """Return the table as plain text; how, see `restyled`."""
+        return self.restyled(**how).sheet.text()
 
-    def to_markdown(self) -> str:
-        """Return the table as Markdown."""
-        return self.sheet.markdown()
+    def to_markdown(self, **how: Any) -> str:
+        """Return the table as Markdown; how, see `restyled`."""
+        return self.restyled(**how).sheet.markdown()
 
-    def to_html(self) -> str:
-        """Return the table as an HTML page."""
-        return self.sheet.html()
+    def to_html(self, **how: Any) -> str:
+        """Return the table as an HTML page; how, see `restyled`."""
+        return self.restyled(**how).sheet.html()
 
-    def to_latex(self) -> str:
-        r"""Return the table as LaTeX; it needs ``\usepackage{booktabs}``."""
-        return self.sheet.latex()
+    def to_latex(self, **how: Any) -> str:
+        r"""Return the table as LaTeX (it needs ``\usepackage{booktabs}``); how, see `restyled`."""
+        return self.restyled(**how).sheet.latex()
 
-    def to_docx(self, path: str | PathLike[str]) -> Path:
-        """Write the table as a Word document."""
+    def to_docx(self, path: str | PathLike[str], **how: Any) -> Path:
+        """Write the table as a Word document; how, see `restyled`."""
         target = arguments.path(path)
-        self.sheet.write_docx(target)
+        self.restyled(**how).sheet.write_docx(target)
         return target
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def write(self, path: str | PathLike[str], **how: Any) -> Path:
         """Write the table to a file; its ending says how.
 
         Parameters
         ----------
         path : str or path
             ``.docx`` (Word), ``.tex`` (LaTeX), ``.html``, ``.md`` or ``.txt``.
+        **how
+            See `restyled`.
 
         Raises
         ------
         ranef.errors.FileError
             The ending is another one, or the file cannot be written.
         """
-        self.sheet.write(arguments.path(path))
+        target = arguments.path(path)
+        self.restyled(**how).sheet.write(target)
+        return target
+
+    def save(self, path: str | PathLike[str], **how: Any) -> None:
+        """Write the table to a file, see `write`."""
+        self.write(path, **how)
 
     def __repr__(self) -> str:
         return self.to_text()
@@ -260,20 +312,18 @@ def table(
     carried = arguments.flag("exponentiate", exponentiate)
     level = arguments.conf_level(conf_level)
     target = None if out is None else writable(arguments.path(out))
-    names = arguments.mapping("labels", labels, "{'age': 'Age (years)'}")
-    if title is not None and not isinstance(title, str):
-        raise ModelError(f"title must be text, not {type(title).__name__}")
-    places = None if digits is None else arguments.places("digits", digits)
-    if style is not None:
-        arguments.choice("style", style, STYLES)
-    lines = tuple(
-        tuple(_rounded(line, places) for line in _lines(fit, kept, carried, level, df))
-        for fit in fits.values()
+    wishes = _Wishes(
+        tuple(shown),
+        carried,
+        level,
+        df,
+        _labels(labels, fits),
+        _title(title),
+        None if digits is None else arguments.places("digits", digits),
+        None if style is None else arguments.choice("style", style, STYLES),
     )
-    _refuse_unknown_labels(names, fits)
-    names = {**_readable(fits), **_level_labels(fits, names), **names}
-    sheet = _sheet(fits, lines, shown, names, title, carried, level, df, style)
-    made = ModelTable(fits, sheet, lines)
+    lines = tuple(_lines(fit, kept, carried, level, df) for fit in fits.values())
+    made = ModelTable(fits, _sheet(fits, lines, wishes), lines, wishes)
     if target is not None:
         made.save(target)
     return made
@@ -306,7 +356,15 @@ def _sequence(name: str, values: Any) -> Sequence[Any]:
     return values
 
 
-def _refuse_unknown_labels(labels: Mapping[str, str], fits: Mapping[str, Fit]) -> None:
+def _title(title: Any) -> str | None:
+    if title is not None and not isinstance(title, str):
+        raise ModelError(f"title must be text, not {type(title).__name__}")
+    return title
+
+
+def _labels(given: Any, fits: Mapping[str, Fit]) -> dict[str, str]:
+    """Names of the paper, each of something that the models have."""
+    labels = arguments.mapping("labels", given, "{'age': 'Age (years)'}")
     known = {name for fit in fits.values() for name in _terms(fit)}
     known |= {fit.response for fit in fits.values()}
     known |= {name for pair in _coded(fits).values() for name in pair}
@@ -315,27 +373,12 @@ def _refuse_unknown_labels(labels: Mapping[str, str], fits: Mapping[str, Fit]) -
             raise DataError(
                 f"labels names a term {name!r} that no model has{suggestion(name, known)}"
             )
+    return dict(labels)
 
 
 def _coded(fits: Mapping[str, Fit]) -> dict[str, tuple[str, str]]:
     """Column and level of the coefficients that stand for a level of a category."""
-    return {
-        f"{column}{level}": (column, str(level))
-        for fit in fits.values()
-        for spec in fit.parts.values()
-        for column in spec.recipe.model.fixed.keys
-        if isinstance(coding := spec.recipe.state.get(f"levels of {column}"), Coding)
-        for level in coding.levels
-    }
-
-
-def _level_labels(fits: Mapping[str, Fit], labels: Mapping[str, str]) -> dict[str, str]:
-    """Labels of coefficients whose column or level has one."""
-    return {
-        term: f"{labels.get(column, column)}: {labels.get(level, level)}"
-        for term, (column, level) in _coded(fits).items()
-        if column in labels or level in labels
-    }
+    return {term: pair for fit in fits.values() for term, pair in fit.coded.items()}
 
 
 def _readable(fits: Mapping[str, Fit]) -> dict[str, str]:
@@ -490,16 +533,13 @@ SHARES = {"r2": _r2, "icc": _icc}
 def _sheet(
     fits: Mapping[str, Fit],
     lines: Sequence[Sequence[_Line]],
-    columns: Sequence[str],
-    labels: Mapping[str, str],
-    title: str | None,
-    carried: bool,
-    level: float,
-    df: str | None,
-    style: str | None,
+    wishes: _Wishes,
 ) -> Sheet:
+    named = level_labels(_coded(fits), wishes.labels)
+    labels = {**_readable(fits), **named, **wishes.labels}
     heads = tuple(
-        tuple(_head(name, fit, carried, level) for name in columns) for fit in fits.values()
+        tuple(_head(name, fit, wishes.carried, wishes.level) for name in wishes.columns)
+        for fit in fits.values()
     )
     sections = _merged([[line.section for line in own] for own in lines])
     sections.sort(key=lambda section: LAST.get(section, 0))
@@ -509,7 +549,7 @@ def _sheet(
         rows = tuple(
             Row(
                 _renamed(key, labels),
-                tuple(_cells(own, section, key, columns, style) for own in lines),
+                tuple(_cells(own, section, key, wishes) for own in lines),
             )
             for key in keys
         )
@@ -517,8 +557,8 @@ def _sheet(
     response = dict.fromkeys(renamed(f.response, labels) for f in fits.values())
     noun = "Mixed model" if all(offers(f, Levelled) for f in fits.values()) else "Model"
     heading = f"{noun}{'s' if len(fits) > 1 else ''} of {', '.join(response)}"
-    notes = _notes(fits, carried, df)
-    return Sheet(title or heading, tuple(fits), heads, tuple(blocks), notes)
+    notes = _notes(fits, wishes.carried, wishes.df)
+    return Sheet(wishes.title or heading, tuple(fits), heads, tuple(blocks), notes)
 
 
 def _merged(orders: Sequence[Sequence[str]]) -> list[str]:
@@ -536,6 +576,9 @@ def _renamed(label: str, labels: Mapping[str, str]) -> str:
     """The label with terms and groups as the paper writes them."""
     if label in labels:
         return labels[label]
+    for of in ("Levels of ", "ICC "):
+        if label.startswith(of):
+            return of + renamed(label.removeprefix(of), labels)
     head, between, tail = label.partition(": ")
     first, joined, second = tail.partition(" with ")
     return "".join(renamed(word, labels) for word in (head, between, first, joined, second))
@@ -550,9 +593,7 @@ def _head(name: str, fit: Fit, carried: bool, level: float) -> str:
     return "Estimate" if word is None else word.capitalize()
 
 
-def _cells(
-    lines: Sequence[_Line], section: str, label: str, columns: Sequence[str], style: str | None
-) -> tuple[str, ...]:
+def _cells(lines: Sequence[_Line], section: str, label: str, wishes: _Wishes) -> tuple[str, ...]:
     """Cells of one model in one row; one cell for the whole width in the block of the fit."""
     for line in lines:
         if line.section == section and line.label == label:
@@ -560,34 +601,33 @@ def _cells(
                 return (line.words,)
             if section == FIT:
                 return (_figure(line.values["estimate"], line.places),)
-            return tuple(_cell(line, name, style) for name in columns)
+            return tuple(_cell(line, name, wishes) for name in wishes.columns)
     return ()
 
 
-def _rounded(line: _Line, places: int | None) -> _Line:
-    """Return a line with so many decimals; those of the fit's own figures stay."""
-    if places is None or line.section == FIT:
-        return line
-    return replace(line, places=places)
-
-
-def _cell(line: _Line, name: str, style: str | None) -> str:
+def _cell(line: _Line, name: str, wishes: _Wishes) -> str:
     values = line.values
+
+    def scaled(value: float) -> str:
+        if wishes.digits is None:
+            return _figure(value, line.places)
+        return signed(rounded(value, wishes.digits))
+
     if name == "interval":
         low, high = (values.get(k, np.nan) for k in ("conf_low", "conf_high"))
         if line.held:
             return "held"
         if np.isnan(low) or np.isnan(high):
             return ""
-        return f"{_figure(low, line.places)} to {_figure(high, line.places)}"
+        return f"{scaled(low)} to {scaled(high)}"
     value = np.nan if line.held and name == "std_error" else values.get(name, np.nan)
     if name == "p_value":
-        return apa_p_value(value) if style == "apa" else p_value(value)
+        return apa_p_value(value) if wishes.style == "apa" else p_value(value)
     if name == "statistic":
         return _figure(value, 2)
     if name == "df":
         return _figure(value, 1) if np.isfinite(value) else ""
-    return _figure(value, line.places)
+    return scaled(value)
 
 
 def _figure(value: float, places: int | None) -> str:

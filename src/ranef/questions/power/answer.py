@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +65,8 @@ class Power(Answer):
     conf_level : float
         Of the intervals of Monte Carlo error.
     title, library : str
+    coded : dict
+        Column and level of coefficients that stand for a level of a category.
 
     Examples
     --------
@@ -81,6 +83,7 @@ class Power(Answer):
     conf_level: float
     title: str
     library: str
+    coded: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

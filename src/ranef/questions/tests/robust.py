@@ -167,6 +167,7 @@ class RobustCovariance(Answer):
             self.test_words,
             f"Joint test: {self.fit.formula}",
             self.library,
+            self.fit.coded,
         )
 
     def tables(self) -> tuple[Listing, ...]:

@@ -15,7 +15,7 @@ SOURCES := $(shell find src cpp \( -name '*.py' -o -name '*.pyi' -o -name py.typ
     $(shell find src cpp -type d ! -name __pycache__)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench study sanitize docs clean
+.PHONY: help demo test lint bench study sanitize docs accessible clean
 
 help:
 	@echo "make demo    fit the sleep study: a summary here, a report in demo/sleepstudy.html"
@@ -25,6 +25,7 @@ help:
 	@echo "make sanitize tests of the core under the compiler's sanitizers (long)"
 	@echo "make bench   time ranef beside its peers; writes docs/benchmarks.md"
 	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make accessible  judge all pages and reports by axe-core (npm, Chromium; minutes)"
 	@echo "make clean   remove .venv and everything that was built"
 
 # --- set-up ---------------------------------------------------------------------------------
@@ -112,6 +113,14 @@ bench: $(STAMPS)/package
 docs: $(STAMPS)/package $(STAMPS)/test $(STAMPS)/docs
 	$(RUN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# Node packages go into build; nothing of them is part of ranef.
+build/axe/node_modules:
+	npm install --silent --no-save --prefix build/axe axe-core@4 puppeteer-core@24
+
+accessible: docs build/axe/node_modules
+	$(RUN)/python tools/reports.py build/reports
+	AXE=build/axe node tools/accessibility.js docs/_build/html build/reports
 
 clean:
 	rm -rf .venv build dist demo docs/_build .mypy_cache .ruff_cache .pytest_cache \

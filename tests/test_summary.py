@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -70,3 +71,11 @@ def test_a_meta_analysis_answers_influence_as_its_own_method_does() -> None:
     pd.testing.assert_frame_equal(ranef.influence(fit).tidy(), fit.influence().tidy())
     with pytest.raises(ModelError, match="one study at a time"):
         ranef.influence(fit, by="study")
+
+
+def test_captions_in_notebooks_have_the_colour_of_the_words_around_them():
+    """A notebook's own style greys captions; on its dark pages that fell to a contrast of 1.7."""
+    fit = ranef.lmm("Yield ~ 1 + (1 | Batch)", ranef.data.load("Dyestuff"))
+    for html in (fit._repr_html_(), ranef.table(fit)._repr_html_()):
+        [style] = re.findall(r"caption ?\{([^}]*)\}", html)
+        assert "color:inherit" in style.replace(" ", "")

@@ -1,4 +1,4 @@
-"""Write one HTML page of every kind that ranef writes: ``python tools/reports.py FOLDER``.
+"""Write one HTML page of every kind: ``python tools/reports.py FOLDER [NAME ...]``.
 
 They are what `accessibility.js` looks at: the reports of each kind of fit and field, and the pages
 of tables that answers make.
@@ -251,9 +251,9 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
-    for name, write in PAGES.items():
+    for name in sys.argv[2:] or PAGES:
         with tempfile.TemporaryDirectory() as place:
             made = Path(place) / f"{name}.html"
-            write(made)
+            PAGES[name](made)
             (target / made.name).write_bytes(made.read_bytes())
         print(target / f"{name}.html", flush=True)

@@ -106,7 +106,7 @@ class TextTable:
 
 
 STYLE = (
-    "<style>.ranef caption{text-align:left;font-weight:bold;padding:.4em 0}"
+    "<style>.ranef caption{color:inherit;text-align:left;font-weight:bold;padding:.4em 0}"
     ".ranef th,.ranef td{text-align:right;padding:.15em .6em}"
     ".ranef th:first-child{text-align:left}"
     ".ranef table{border-collapse:collapse;margin:.6em 0;font-variant-numeric:tabular-nums}"

@@ -29,7 +29,7 @@ NUMBER = re.compile(r"[<>≤≥=~(\[]*\s*[-\u2212\u2013+]?(\.?\d|inf|nan)", re.I
 """How a cell begins that is set on the right."""
 STYLE = """
 .ranef-sheet table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.ranef-sheet caption { text-align: left; font-weight: bold; padding: .4em 0; }
+.ranef-sheet caption { color: inherit; text-align: left; font-weight: bold; padding: .4em 0; }
 .ranef-sheet th, .ranef-sheet td { padding: .15em .7em; text-align: right; font-weight: normal;
   white-space: nowrap; }
 .ranef-sheet th[scope=row], .ranef-sheet th[scope=rowgroup] { text-align: left; }

@@ -153,6 +153,22 @@ LIES: dict[str, tuple[str, str, Change]] = {
         "linear", "the residual standard deviation is not a positive number",
         value("sigma", -1.0),
     ),
+    "coefficients of other rows": (
+        "linear", "the coefficients are not those of the rows",
+        array("coefficients", lambda a: a + np.array([0.0, 0.1])),
+    ),
+    "a response in another order": (
+        "nested", "are not those of the rows", array("y", lambda a: a[::-1]),
+    ),
+    "levels of other rows": (
+        "linear", "are not those of the rows", array("codes", lambda a: np.roll(a, 1)),
+    ),
+    "modes of another variance": (
+        "kernel", "the modes of (kernel(1 | g, K)) are not those of the rows",
+        both(
+            array("theta", lambda a: a * 2.0), array("covariances", lambda a: a * 4.0)
+        ),
+    ),
     "a covariance matrix with two halves": (
         "linear", "the covariance matrix of the coefficients is not symmetric",
         array("coefficient_vcov", entry((0, 1), 0.5)),

@@ -99,6 +99,12 @@ def unlisted(head: Head, arrays: Arrays) -> None:
     }
 
 
+def twice_sigma(head: Head, arrays: Arrays) -> None:
+    """All standard deviations are twice as large: theta is the same."""
+    estimate(head)["sigma"] *= 2.0
+    arrays["covariances"] *= 4.0
+
+
 FLAT = {"class": "FlatDirection", "terms": [7], "residual": False, "description": "x"}
 PART = "parts.conditional."
 MODEL = "model.specification."
@@ -168,6 +174,34 @@ LIES: dict[str, tuple[str, str, Change]] = {
         both(
             array("theta", lambda a: a * 2.0), array("covariances", lambda a: a * 4.0)
         ),
+    ),
+    "modes of counts of another variance": (
+        "poisson", "the modes of (1 | g) are not those of the rows",
+        both(
+            array("theta", lambda a: a * 2.0), array("covariances", lambda a: a * 4.0)
+        ),
+    ),
+    "counts of other rows": (
+        "zero", "the modes of (1 | g) are not those of the rows", array("y", lambda a: a + 5),
+    ),
+    "a residual standard deviation of other rows": (
+        "linear", "the residual standard deviation is not that of the rows",
+        twice_sigma,
+    ),
+    "a likelihood of another optimum": (
+        "linear", "the log-likelihood is not that of the optimum", value("loglik", -50.0),
+    ),
+    "a likelihood of other rows": (
+        "visits", "the log-likelihood is not that of the rows",
+        both(value("loglik", -50.0), value("optimum.criterion", 100.0)),
+    ),
+    "residuals of other parameters": (
+        "residuals", "the log-likelihood is not that of the rows",
+        array("theta", lambda a: a - 0.5),
+    ),
+    "a covariance matrix of other rows": (
+        "linear", "the covariance matrix of the coefficients is not that of the rows",
+        array("coefficient_vcov", lambda a: 2.0 * a),
     ),
     "a covariance matrix with two halves": (
         "linear", "the covariance matrix of the coefficients is not symmetric",

@@ -203,7 +203,11 @@ def _sides(
             pair.append(spot)
         spots.append((pair[0], pair[1]))
     own = solution(estimate)
-    found = assembly.core.beside(own.x, points[0], points[1], own.end)
+    try:
+        found = assembly.core.beside(own.x, points[0], points[1], own.end)
+    except ValueError:  # so far out no modes are found but from those of the search
+        _need_finite(np.inf)
+        raise
     _need_finite(found["criterion"])
     slopes = np.zeros((len(entries), len(x)))
     for j, pair_of in enumerate(spots):

@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+CANCELLED, ROUNDING = 1e-12, 1e-14
+"""Least eigenvalue of effects' correlations at which a change of basis may cancel what it says,
+and at which it is nothing but rounding."""
 T = TypeVar("T", bound=np.generic)
 
 
@@ -135,10 +138,15 @@ class Term:
         """Relative covariance matrix of the user's effects, from a block's (r, r) matrix."""
         own = psi[self.columns, self.columns]
         out: Floats = self.basis @ own @ self.basis.T
-        if self.size == 1 or self.term.structure != "us" or np.linalg.eigvalsh(out)[0] >= 0:
+        if self.size == 1 or self.term.structure != "us":
             return out
-        values, vectors = np.linalg.eigh(own)  # something has cancelled in the change of basis
-        root = self.basis @ (vectors * np.sqrt(np.maximum(values, 0.0)))
+        sd = np.sqrt(np.maximum(own.diagonal(), 0.0))
+        sd[sd == 0] = 1.0
+        values, vectors = np.linalg.eigh(own / sd[:, None] / sd)
+        if values[0] > CANCELLED * values[-1] and np.linalg.eigvalsh(out)[0] >= 0:
+            return out
+        kept = values > ROUNDING * values[-1]  # of less than full rank, zeros must stay zero
+        root = self.basis @ (sd[:, None] * vectors[:, kept] * np.sqrt(values[kept]))
         return np.asarray(root @ root.T)
 
     def gradient_user(self, G: Floats) -> Floats:

@@ -37,6 +37,7 @@ from ranef.solve.marginal.equations import Outside, scores
 from ranef.solve.optimum import Optimum
 from ranef.solve.quadrature import check_nodes
 from ranef.solve.structured.rows import row_covariance
+from ranef.storage.solutions import check_deviance, check_modes, check_solution
 
 __all__ = [
     "check_estimate",
@@ -58,8 +59,6 @@ __all__ = [
 DEPENDENT = 1e-15
 CLOSE = 1e-6
 """How far a covariance matrix may lie from that of its parameters: no rounding reaches it."""
-LOOSE = 1e-5
-"""The same of the solution of a linear model, relative to the sums that make it."""
 
 
 def check_factor(factor: GroupingFactor) -> None:
@@ -182,51 +181,10 @@ def check_linear(estimate: LinearEstimate) -> None:
     check_estimate(estimate)
     if not estimate.sigma > 0.0 or estimate.specification.n <= estimate.specification.p:
         raise FileError("the residual standard deviation is not a positive number")
-    held = estimate.priors or estimate.fixed or estimate.equal
-    if estimate.specification.residual is None and not held:
-        _check_solution(estimate)
-
-
-@np.errstate(all="ignore")
-def _check_solution(estimate: LinearEstimate) -> None:
-    """Coefficients and modes must solve the mixed model equations of the rows.
-
-    They are compared with the size of their sums, and with what the residual standard
-    deviation makes invisible, so neither rounding nor an iterative solution is refused.
-    """
-    spec = estimate.specification
-    b, sigma = estimate.coefficients, estimate.sigma
-    w = np.ones(spec.n) if spec.weights is None else spec.weights
-    offset = np.zeros(spec.n) if spec.offset is None else spec.offset
-    effects = [
-        np.sum(term.z * u[estimate.factors[term.factor].codes], axis=1)
-        for term, u in zip(estimate.terms, estimate.modes, strict=True)
-    ]
-    parts = [spec.y, -offset, -(spec.X @ b), *(-effect for effect in effects)]
-    e, size = np.sum(parts, axis=0), np.sum(np.abs(parts), axis=0) + sigma
-    if np.any(np.abs(spec.X.T @ (w * e)) > LOOSE * (np.abs(spec.X).T @ (w * size))):
-        raise FileError("the coefficients are not those of the rows")
-    for term, u, psi in zip(estimate.terms, estimate.modes, estimate.covariances, strict=True):
-        codes = estimate.factors[term.factor].codes
-        K = np.abs(term.kernel) if term.kernel is not None else None
-        found = _summed(term.z, w * e, codes, len(u), term.kernel) @ (psi / sigma / sigma)
-        room = _summed(np.abs(term.z), w * size, codes, len(u), K) @ np.abs(psi / sigma / sigma)
-        seen = sigma / np.maximum(np.abs(term.z).max(axis=0), 1e-300)
-        if np.any(np.abs(found - u) > LOOSE * (room + 10.0 * seen)):
-            raise FileError(f"the modes of ({term.label}) are not those of the rows")
-
-
-def _summed(
-    z: NDArray[np.float64],
-    e: NDArray[np.float64],
-    codes: NDArray[np.integer[Any]],
-    q: int,
-    kernel: NDArray[np.float64] | None,
-) -> NDArray[np.float64]:
-    """Return K Z'e by level (q, r)."""
-    columns = [np.bincount(codes, weights=column * e, minlength=q) for column in z.T]
-    sums = np.column_stack(columns)
-    return sums if kernel is None else kernel @ sums
+    if not (estimate.priors or estimate.fixed or estimate.equal):
+        if estimate.specification.residual is None:
+            check_solution(estimate)
+        check_deviance(estimate)
 
 
 def _check_values(estimate: Estimate) -> None:
@@ -289,6 +247,7 @@ def check_generalised(estimate: GeneralisedEstimate) -> None:
             eta = eta + np.sum(z * estimate.modes[place][codes], axis=1)
         if not _close(estimate.predictors[part.predictor], eta):
             raise FileError(f"the linear predictor of {part.name} is not that of its coefficients")
+    check_modes(estimate)
 
 
 def _check_thresholds(estimate: GeneralisedEstimate) -> None:

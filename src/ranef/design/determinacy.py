@@ -8,6 +8,7 @@ some passes over the rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from ranef.design.terms import GroupingFactor, RandomTerm
 __all__ = [
     "DEPENDENT",
     "Sketch",
-    "image",
+    "images",
     "is_determined",
     "null_space",
     "probes_for",
@@ -31,6 +32,8 @@ Floats = NDArray[np.float64]
 DEPENDENT = 1e-8
 """Singular value of the normalised columns that counts as none."""
 SKETCH = 2000
+BLOCK = 1 << 22
+"""Numbers held at once while each direction's columns are made: 32 MB."""
 GENERIC = 0.3
 """Correlation at which structures are looked at."""
 
@@ -52,16 +55,16 @@ def is_determined(term: RandomTerm, factor: GroupingFactor, residual: Floats | N
             return False
         z = q * np.sqrt(len(z))  # which spans the same matrices
     n, slopes = len(z), _slopes(term)
-    images = []
+    moved = []
     rng = np.random.default_rng(0)
     count = len(slopes) + (residual is not None)
     sketch = Sketch(n, rng)
     for _ in range(probes_for(count, n)):
         w = rng.standard_normal(n)
-        short = [sketch(image(z, factor, D, w, term.kernel)) for D in slopes]
-        short += [] if residual is None else [sketch(residual * w)]
-        images.append(np.stack(short, axis=1))
-    M = np.vstack(images)
+        short = [sketch(block) for block in images(z, factor, slopes, w, term.kernel)]
+        short += [] if residual is None else [sketch((residual * w)[:, None])]
+        moved.append(np.hstack(short))
+    M = np.vstack(moved)
     size = np.linalg.norm(M, axis=0)
     return bool(np.all(size > 0)) and len(null_space(M / size)) == 0
 
@@ -88,16 +91,42 @@ def probes_for(count: int, room: int) -> int:
     return int(np.clip(np.ceil(4 * count / max(room, 1)), 3, 12))
 
 
-def image(
-    z: Floats, factor: GroupingFactor, D: Floats, w: Floats, kernel: Floats | None = None
-) -> Floats:
-    """Return Z (K x D) Z'w: how Cov(y) w moves with a term's covariance matrix, (n,)."""
-    used = np.flatnonzero(np.any(D != 0, axis=0))
-    sums = np.stack([np.bincount(factor.codes, z[:, a] * w, factor.n_levels) for a in used], axis=1)
+def images(
+    z: Floats,
+    factor: GroupingFactor,
+    slopes: Sequence[Floats],
+    w: Floats,
+    kernel: Floats | None = None,
+) -> Iterator[Floats]:
+    """Yield Z (K x D) Z'w for each D: how Cov(y) w moves with a term's covariance matrix.
+
+    Parameters
+    ----------
+    z : (n, r) array
+    slopes : sequence of (r, r) arrays
+        The matrices D, symmetric.
+    w : (n,) array
+    kernel : (q, q) array or None
+
+    Yields
+    ------
+    (n, k) array
+        Columns of the next k matrices D, few enough to be no burden on memory.
+    """
+    columns = np.asfortranarray(z)
+    sums = np.stack([np.bincount(factor.codes, c * w, factor.n_levels) for c in columns.T], axis=1)
     if kernel is not None:
         sums = np.asarray(kernel @ sums)
-    effects = sums @ D[np.ix_(used, used)]
-    return np.asarray(np.einsum("na,na->n", z[:, used], effects[factor.codes]))
+    of_rows = np.asfortranarray(sums[factor.codes])
+    few = max(1, BLOCK // len(z))
+    for start in range(0, len(slopes), few):
+        block = slopes[start : start + few]
+        out = np.empty((len(z), len(block)), order="F")
+        for k, D in enumerate(block):
+            used = np.flatnonzero(np.any(D != 0, axis=0))
+            effects = of_rows[:, used] @ D[np.ix_(used, used)]
+            np.einsum("na,na->n", columns[:, used], effects, out=out[:, k])
+        yield out
 
 
 def null_space(M: Floats) -> Floats:
@@ -119,7 +148,9 @@ class Sketch:
             self.place = rng.integers(0, SKETCH, n)
             self.sign = rng.choice([-1.0, 1.0], n)
 
-    def __call__(self, v: Floats) -> Floats:
+    def __call__(self, columns: Floats) -> Floats:
+        """Sums (m, k) of the rows of columns (n, k)."""
         if self.few:
-            return v
-        return np.asarray(np.bincount(self.place, self.sign * v, SKETCH), dtype=np.float64)
+            return columns
+        sums = [np.bincount(self.place, self.sign * c, SKETCH) for c in columns.T]
+        return np.stack(sums, axis=1)

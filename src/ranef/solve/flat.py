@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.design.determinacy import DEPENDENT, Sketch, image, null_space, probes_for
+from ranef.design.determinacy import DEPENDENT, Sketch, images, null_space, probes_for
 from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError
 from ranef.solve.layout import nests
@@ -209,26 +209,29 @@ def null_directions(
     basis = None if predictor.X is None or p == 0 else _orthogonal(predictor.X)
     columns, plain, scale = [], [], np.zeros(count)
     sketch = Sketch(n, rng)
+    short = None if basis is None else sketch(basis)
     for _ in range(probes):
         w = rng.standard_normal(n)
-        projected = _without(basis, w)
-        images = _images(model.terms, factors, coordinates, predictor.residual, projected)
-        columns.append(np.stack([sketch(_without(basis, image)) for image in images], axis=1))
-        images = _images(model.terms, factors, coordinates, predictor.residual, w)
-        untouched = [(sketch(image), float(image @ image)) for image in images]
-        plain.append(np.stack([short for short, _ in untouched], axis=1))
-        scale += np.array([square for _, square in untouched])
+        kept = _derivatives(
+            model.terms, factors, coordinates, predictor.residual, _without(basis, w)
+        )
+        columns.append(np.hstack([_sketched(sketch, block, basis, short) for block in kept]))
+        free = _derivatives(model.terms, factors, coordinates, predictor.residual, w)
+        raw = [(sketch(block), np.einsum("nk,nk->k", block, block)) for block in free]
+        plain.append(np.hstack([sums for sums, _ in raw]))
+        scale += np.concatenate([squares for _, squares in raw])
     size = np.sqrt(np.where(scale > 0, scale, 1.0))
-    M, raw = _stacked(columns, size), _stacked(plain, size)
+    M, untouched = _stacked(columns, size), _stacked(plain, size)
     N = null_space(M)
     change = _user_scale(model.terms, coordinates, len(predictor.residual))
     nulls = [
-        _null(model, theta, coordinates, change, row, raw, size)
+        _null(model, theta, coordinates, change, row, untouched, size)
         for row in _eliminated((N / size) @ change.T)
     ]
     sizes = [v for v in _scalings(model.terms, parts, coordinates, count) if _lies_in(v * size, N)]
     return [
-        replace(_null(model, theta, coordinates, change, v, raw, size), scaled=True) for v in sizes
+        replace(_null(model, theta, coordinates, change, v, untouched, size), scaled=True)
+        for v in sizes
     ] + nulls
 
 
@@ -287,19 +290,14 @@ def _user_scale(terms: Sequence[Term], coordinates: Sequence[Coordinate], more: 
         at = [k for k, c in enumerate(coordinates) if c.term == t]
         if terms[t].term.structure != "us" or len(at) == 1:
             continue
+        sizes = _sizes(terms[t])
+        rows, columns = np.triu_indices(terms[t].size)
         for k in at:
             D = coordinates[k].D
             assert D is not None
-            user = terms[t].basis @ D @ terms[t].basis.T * _sizes(terms[t])
-            out[at, k] = user[np.tril_indices(terms[t].size)[::-1]][_by_columns(terms[t].size)]
+            user = terms[t].basis @ D @ terms[t].basis.T * sizes
+            out[at, k] = user[rows, columns]
     return out
-
-
-def _by_columns(r: int) -> list[int]:
-    """Order of a lower triangle, column by column, among its transposed row by row listing."""
-    rows, columns = np.tril_indices(r)[::-1]
-    listed = list(zip(columns.tolist(), rows.tolist(), strict=True))
-    return [listed.index((a, b)) for b in range(r) for a in range(b, r)]
 
 
 def _sizes(term: Term) -> Floats:
@@ -377,29 +375,21 @@ def _stacked(parts: list[Floats], size: Floats) -> Floats:
     return out
 
 
-def _images(
+def _derivatives(
     terms: Sequence[Term],
     factors: Sequence[GroupingFactor],
     coordinates: Sequence[Coordinate],
     residual: Sequence[Floats],
     w: Floats,
 ) -> Iterator[Floats]:
-    """What each coordinate makes of w, one after the other: all together may be large."""
-    for c in coordinates:
-        yield _image(terms, factors, c, w)
+    """What each coordinate makes of w, columns (n, k) after columns: all may be large."""
+    for t, some in groupby(coordinates, key=lambda c: c.term):
+        assert t is not None
+        own = terms[t].term
+        slopes = [c.D for c in some if c.D is not None]
+        yield from images(own.z @ terms[t].basis, factors[own.factor], slopes, w, own.kernel)
     for r in residual:
-        yield r * w
-
-
-def _image(
-    terms: Sequence[Term], factors: Sequence[GroupingFactor], c: Coordinate, w: Floats
-) -> Floats:
-    """The derivative of the covariance matrix of the rows, times w (n,)."""
-    assert c.term is not None
-    assert c.D is not None
-    term = terms[c.term]
-    own = term.term
-    return image(own.z @ term.basis, factors[own.factor], c.D, w, own.kernel)
+        yield (r * w)[:, None]
 
 
 def _orthogonal(X: Floats) -> Floats:
@@ -414,6 +404,15 @@ def _without(basis: Floats | None, v: Floats) -> Floats:
     for _ in range(2):
         v = v - basis @ (basis.T @ v)
     return v
+
+
+def _sketched(
+    sketch: Sketch, columns: Floats, basis: Floats | None, short: Floats | None
+) -> Floats:
+    """The sketch of columns (n, k) without the fixed effects, whose own sketch is short."""
+    if basis is None or short is None:
+        return sketch(columns)
+    return sketch(columns) - short @ (basis.T @ columns)
 
 
 def _eliminated(N: Floats) -> list[Floats]:

@@ -20,7 +20,9 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
 import ranef
+from ranef.design import determinacy
 from ranef.design.determinacy import null_space
+from ranef.design.terms import GroupingFactor, RandomTerm
 from ranef.errors import ModelError, RankWarning
 
 UNDETERMINED = pytest.mark.filterwarnings("ignore:The data do not determine")
@@ -439,3 +441,36 @@ def test_checks_say_nothing_of_effects_that_are_not_determined(conditions):
     found = ranef.check(fit, n=20, influence=False, rng=1).tidy()
     assert not found.what.str.contains("singularity|effects of").any()
     assert found.what.str.contains("determination").any()
+
+
+def test_all_directions_of_a_term_are_moved_as_each_alone():
+    # brute force: Z (K x D) Z'w with dense matrices
+    rng = np.random.default_rng(5)
+    n, r, q = 60, 4, 7
+    codes = rng.integers(0, q, n).astype(np.int32)
+    codes[:q] = np.arange(q)
+    z, w, K = rng.normal(size=(n, r)), rng.normal(size=n), np.cov(rng.normal(size=(q, 20)))
+    factor = GroupingFactor("g", ("g",), codes, tuple(range(q)))
+    slopes = [s + s.T for s in rng.normal(size=(5, r, r))] + [np.diag([0.0, 1.0, 0.0, 0.0])]
+    Z = np.hstack([np.eye(q)[codes] * z[:, [a]] for a in range(r)])
+    for kernel in (None, K):
+        blocks = list(determinacy.images(z, factor, slopes, w, kernel))
+        inner = np.eye(q) if kernel is None else kernel
+        right = np.stack([Z @ np.kron(D, inner) @ Z.T @ w for D in slopes], axis=1)
+        np.testing.assert_allclose(np.hstack(blocks), right, rtol=1e-12, atol=1e-12)
+
+
+def test_thirty_columns_are_asked_in_few_passes_over_the_rows(monkeypatch):
+    # each of the 465 directions by itself took ten times as long as the search
+    rng = np.random.default_rng(6)
+    n, r = 3000, 30
+    term = RandomTerm("x | g", 0, tuple(f"x{i}" for i in range(r)), rng.normal(size=(n, r)))
+    factor = GroupingFactor("g", ("g",), np.arange(n, dtype=np.int32) % 200, tuple(range(200)))
+    passes = []
+    counted = np.bincount
+    monkeypatch.setattr(
+        determinacy.np, "bincount", lambda *a, **k: passes.append(1) or counted(*a, **k)
+    )
+    blocks = list(determinacy.images(term.z, factor, determinacy._slopes(term), term.z[:, 0]))
+    assert sum(block.shape[1] for block in blocks) == 465
+    assert len(passes) == r

@@ -32,8 +32,8 @@ Floats = NDArray[np.float64]
 DEPENDENT = 1e-8
 """Singular value of the normalised columns that counts as none."""
 SKETCH = 2000
-BLOCK = 1 << 22
-"""Numbers held at once while each direction's columns are made: 32 MB."""
+BLOCK = 1 << 19
+"""Numbers held at once while each direction's columns are made: 4 MB."""
 GENERIC = 0.3
 """Correlation at which structures are looked at."""
 
@@ -117,7 +117,9 @@ def images(
     sums = np.stack([np.bincount(factor.codes, c * w, factor.n_levels) for c in columns.T], axis=1)
     if kernel is not None:
         sums = np.asarray(kernel @ sums)
-    of_rows = np.asfortranarray(sums[factor.codes])
+    of_rows = np.empty(z.shape, order="F")
+    for a, some in enumerate(sums.T):
+        of_rows[:, a] = some[factor.codes]
     few = max(1, BLOCK // len(z))
     for start in range(0, len(slopes), few):
         block = slopes[start : start + few]

@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ranef
+from ranef.errors import DataError
 from ranef.fields.diary.exports import read_export
+from ranef.fields.imaging.group_design import joined
+from ranef.fields.imaging.table_files import read_table
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -104,3 +108,70 @@ def test_a_diary_of_qualtrics(tmp_path: Path) -> None:
     assert export.kind == "Qualtrics"
     assert export.table["Q2_1"].tolist() == [k % 7 for k in range(48)]
     assert export.table["Q1"].nunique() == 6
+
+
+# --- participants of a study of images
+
+
+PEOPLE = "\ufeffID;Alter;Gruppe\nS1;52,2;Kontrolle\nS2;40;Patient\nS3;-1,5;Patient\n"
+
+
+@pytest.mark.parametrize("name", ["people.csv", "people.tsv", "people.txt"])
+def test_participants_as_spreadsheets_write_them(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(PEOPLE, encoding="utf-8")
+    table = read_table(path)
+    assert list(table.columns) == ["ID", "Alter", "Gruppe"]
+    np.testing.assert_array_equal(table.numeric("Alter"), [52.2, 40.0, -1.5])
+    tabs = tmp_path / "p.tsv"
+    tabs.write_text("participant_id\tname, first\tage\n01\ta, b; c\t1.5\n", encoding="utf-8")
+    found = read_table(tabs)
+    assert list(found.values("participant_id")) == ["01"]
+    assert found.numeric("age")[0] == 1.5
+
+
+def test_subjects_of_other_names_are_shown() -> None:
+    people = pd.DataFrame({"ID": ["S1", "S2", "S3", "S4"], "age": [1.0, 2.0, 3.0, 4.0]})
+    with pytest.raises(DataError, match=r"not there\): its labels are 'S1', 'S2', 'S3' and 1 more"):
+        joined(people, ["sub-01", "sub-02"], "ID")
+    people["ID"] = ["sub-01", "sub-02", "sub-20", "sub-4"]
+    with pytest.raises(DataError, match=r"no row of subject 'sub-10' in 'ID'$"):
+        joined(people, ["sub-01", "sub-10"], "ID")
+    with pytest.raises(DataError, match="no row of subject 'sub-04' in 'ID'; did you mean 'sub-4'"):
+        joined(people, ["sub-01", "sub-04"], "ID")
+
+
+# --- items of a questionnaire
+
+
+def test_codes_for_missing_are_said_of_structural_equations() -> None:
+    """A factor of four items, two of which hold -99: nothing but the words tells."""
+    rng = np.random.default_rng(1)
+    factor = rng.normal(size=300)
+    items = pd.DataFrame({f"q{k}": factor + rng.normal(size=300) for k in range(1, 5)})
+    items.loc[:9, ["q1", "q3"]] = -99.0
+    fit = ranef.sem("f =~ q1 + q2 + q3 + q4", items)
+    said = [line for line in str(fit).splitlines() if "-99 stands in 10 rows of" in line]
+    assert [line.split(" of ")[1][:2] for line in said] == ["q1", "q3"]
+    clean = items.iloc[10:]
+    assert "-99" not in str(ranef.sem("f =~ q1 + q2 + q3 + q4", clean))
+    clean = clean.assign(age=rng.normal(size=290))
+    twice = pd.concat([clean, clean.iloc[[3, 7]]])
+    assert "2 rows repeat another" in str(ranef.sem("f =~ q1 + q2 + q3 + q4\nf ~ age", twice))
+
+
+def test_labels_reach_items_of_structural_equations() -> None:
+    rng = np.random.default_rng(2)
+    factor = rng.normal(size=300)
+    items = pd.DataFrame({f"q{k}": factor + rng.normal(size=300) for k in range(1, 5)})
+    fit = ranef.sem("f =~ q1 + q2 + q3 + q4", items)
+    written = ranef.table(fit).to_markdown(labels={"q2": "Item 2", "f": "Factor"})
+    assert "| Factor =\\~ Item 2 |" in written
+
+
+@pytest.mark.parametrize(
+    ("path", "reader"), [("a.sav", "spss"), ("a.dta", "stata"), ("a.xlsx", "excel"), ("a", "csv")]
+)
+def test_a_path_is_answered_by_what_reads_it(path: str, reader: str) -> None:
+    with pytest.raises(DataError, match=f"as by pandas.read_{reader} or"):
+        ranef.sem("f =~ a + b + c", path)

@@ -28,6 +28,7 @@ from ranef.display.numbers import (
 from ranef.display.page import TextTable
 
 __all__ = [
+    "JOINTS",
     "Column",
     "Degrees",
     "Fixed",
@@ -204,7 +205,7 @@ class ApaPValue(Style):
         return apa_p_value(float(value))
 
 
-JOINTS = re.compile(r"( - | / |: |:|, | = | \| | by | of | with | against )")
+JOINTS = re.compile(r"( - | / |: |:|, | = | \| | by | of | with | against | ?=~ ?| ?~~ ?| ?~ ?)")
 """What joins names in one label: a contrast's levels, an interaction's terms."""
 
 

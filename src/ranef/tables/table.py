@@ -15,6 +15,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from os import PathLike
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -806,12 +807,24 @@ def _array_of_list(values: list[Any]) -> NDArray[Any]:
     return _objects(values)
 
 
+READERS = {
+    ".sav": "read_spss", ".zsav": "read_spss", ".dta": "read_stata", ".sas7bdat": "read_sas",
+    ".xpt": "read_sas", ".xlsx": "read_excel", ".xls": "read_excel", ".parquet": "read_parquet",
+    ".feather": "read_feather",
+}  # fmt: skip
+"""What of pandas reads a file of such a name."""
+
+
+def _reader(path: Any) -> str:
+    return READERS.get(PurePath(path).suffix.lower(), "read_csv")
+
+
 def _no_table(data: Any) -> str:
     """Say what was given in place of a table."""
     if isinstance(data, (str, PathLike)):
         return (
-            f"data is a table, not the name of one: read {str(data)!r} first, as by "
-            "pandas.read_csv or ranef.data.load; it may be a pandas, polars or pyarrow table"
+            f"data is a table, not the name of one: read {str(data)!r} first, as by pandas."
+            f"{_reader(data)} or ranef.data.load; it may be a pandas, polars or pyarrow table"
         )
     if data is None:
         return "data is None; give a pandas, polars or pyarrow table"

@@ -258,13 +258,22 @@ def refuse_absent(images: Iterable[tuple[str, Any]], hint: str = "") -> None:
         raise FileError(f"{name}: there is no file {str(path)!r}{hint}")
     listed = ", ".join(f"{name} ({path.name})" for name, path in absent[:NAMED])
     more = f" and {len(absent) - NAMED:,} more" if len(absent) > NAMED else ""
+    there = _there(absent[0][1]) if len(absent) == len(paths) else ""
     raise FileError(
         f"{len(absent):,} of {len(paths):,} images are not there: {listed}{more}; the first is "
-        f"looked for as {str(absent[0][1])!r}{hint}"
+        f"looked for as {str(absent[0][1])!r}{there}{hint}"
     )
 
 
-NAMED = 20
+def _there(path: Path) -> str:
+    """What the folder of an absent file holds instead."""
+    if not path.parent.is_dir():
+        return f", and there is no folder {str(path.parent)!r}"
+    names = sorted(one.name for one in path.parent.iterdir() if one.name.endswith(path.suffix))
+    return f", and its folder holds {names[0]!r}" if names else ", and its folder holds no such"
+
+
+NAMED = 3
 """Absent files that a message names."""
 
 

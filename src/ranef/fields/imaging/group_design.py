@@ -112,11 +112,13 @@ def joined(table: Any, labels: Sequence[str], subject: str | None) -> tuple[Tabl
     wanted = [one.removeprefix(PREFIX) if plain else one for one in labels]
     missing = [label for label, w in zip(labels, wanted, strict=True) if w not in places]
     if missing:
+        known = [o for o in own if o]
+        alike = [o for o in known if _number(o) == _number(missing[0])]
         raise DataError(
             f"the table has no row of subject {missing[0]!r} in {column!r}"
-            f"{suggestion(missing[0], [o for o in own if o])}"
+            f"{suggestion(missing[0], alike)}"
             + (f" ({len(missing)} of {len(labels)} subjects are not there)" if missing[1:] else "")
-            + _zeros_lost(missing[0], places)
+            + (_zeros_lost(missing[0], places) or _others(known, len(missing) == len(labels)))
         )
     twice = [label for label, w in zip(labels, wanted, strict=True) if len(places[w]) > 1]
     if twice:
@@ -126,6 +128,18 @@ def joined(table: Any, labels: Sequence[str], subject: str | None) -> tuple[Tabl
     more = len(own) - len(take)
     notes = (f"{more} rows of the table have no images and are not used",) if more else ()
     return Table.of(rows.mapping(take)), notes
+
+
+def _number(label: str) -> str:
+    """The digits of a label, without zeros in front."""
+    return "".join(re.findall(r"\d", label)).lstrip("0")
+
+
+def _others(known: Sequence[str], none: bool) -> str:
+    """What the table's labels are, where no subject is among them."""
+    if not none or not known:
+        return ""
+    return f": its labels are {list_text(list(known), 3)}"
 
 
 def _zeros_lost(label: str, places: Mapping[str, Any]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ranef import arguments
@@ -34,7 +36,8 @@ def lines_of_rows(table: Any) -> Callable[[int], str]:
 def read_table(table: Any) -> Table:
     """Return a table, read where its path is given; labels stay text.
 
-    A folder of BIDS stands for its participants.tsv.
+    A folder of BIDS stands for its participants.tsv. Text may be separated by semicolons, with
+    commas in its numbers, as spreadsheets write it in many countries.
     """
     if not isinstance(table, str | os.PathLike):
         return Table.of(table)
@@ -45,10 +48,23 @@ def read_table(table: Any) -> Table:
         place = place / PARTICIPANTS
     if not place.is_file():
         raise FileError(f"there is no file {str(place)!r}")
-    separator = "," if place.suffix == ".csv" else "\t"
     try:
+        separator, decimal = _written(place)
         return Table.of(
-            pd.read_csv(place, sep=separator, dtype=dict.fromkeys(LABELS, str), na_values=["n/a"])
-        )
+            pd.read_csv(
+                place, sep=separator, decimal=decimal, encoding="utf-8-sig",
+                dtype=dict.fromkeys(LABELS, str), na_values=["n/a"],
+            )
+        )  # fmt: skip
     except (ValueError, UnicodeError) as error:
         raise FileError(f"{str(place)!r} cannot be read as a table: {error}") from None
+
+
+def _written(place: Path) -> tuple[str, str]:
+    """Separator and decimal mark of a file of text."""
+    usual = "," if place.suffix == ".csv" else "\t"
+    text = place.read_text("utf-8-sig")
+    names = text.partition("\n")[0]
+    separator = max((usual, ";", "\t"), key=names.count)
+    commas = re.search(rf"(?m)(^|{separator})-?\d+,\d+\s*({separator}|$)", text)
+    return separator, "," if separator != "," and commas else "."

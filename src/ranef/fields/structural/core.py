@@ -155,12 +155,17 @@ class StructuralFit(InformationCriteria, Fit):
     @property
     def response(self) -> str:
         """The indicators and outcomes, joined by commas."""
+        found = self.indicators
+        return ", ".join(found) if len(found) <= 8 else f"{', '.join(found[:7])} and others"
+
+    @property
+    def indicators(self) -> list[str]:
+        """The observed indicators and outcomes."""
         table = self.estimate.model.table
         names = {r.rhs if r.op == "=~" else r.lhs for r in table.rows if r.op in ("=~", "~")} & set(
             self.variables
         )
-        found = [n for n in self.variables if n in names] or list(self.variables)
-        return ", ".join(found) if len(found) <= 8 else f"{', '.join(found[:7])} and others"
+        return [n for n in self.variables if n in names] or list(self.variables)
 
     @property
     def levels(self) -> None:

@@ -361,7 +361,7 @@ class StructuralModelFit(Questions, StructuralFit):
                 f"SRMR {number(m['srmr'], 3)}."
                 if np.isnan(m["srmr_within"])
                 else f"SRMR within {number(m['srmr_within'], 3)}, "
-                f"between {number(m['srmr_between'], 3)}."
+                f"between {number(m['srmr_between'], 3) or 'not defined'}."
             )
         ]
         if not np.isnan(m["chisq_scaled"]):

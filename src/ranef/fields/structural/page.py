@@ -25,7 +25,7 @@ def _structural(fit: Any) -> bool:
 def _model(fit: Any, how: Options) -> Markup:
     d = fit.description
     lines = [element("p", " ".join(d.sentences()))]
-    lines += [element("p", line) for line in [*d.rows(), *d.reading(), *d.concerns()]]
+    lines += [element("p", line) for line in [*d.rows(), *d.reading()]]
     return join([*lines, element("pre", element("code", fit.formula.strip("\n")))])
 
 

@@ -131,7 +131,7 @@ class StructuralDescription(ModelDescription):
         lines = [words.rows_used(self.fit.frame.accounting)]
         groups = [f"{n:,} levels of {name}" for name, n in self.fit.n_groups.items()]
         lines += [f"Groups: {', '.join(groups)}."] if groups else []
-        return [*lines, *self.roles()]
+        return [*lines, *self.roles(), *self.concerns()]
 
     def roles(self) -> list[str]:
         """Which variables stand at which level."""
@@ -149,7 +149,7 @@ class StructuralDescription(ModelDescription):
 
     def concerns(self) -> tuple[str, ...]:
         """What is to be known of the columns."""
-        return tuple(self.fit.frame.concerns(()))
+        return tuple(self.fit.frame.concerns(self.fit.indicators))
 
     def blocks(self) -> tuple[Block, ...]:
         """The parameters by level, group and operation."""

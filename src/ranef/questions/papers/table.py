@@ -12,7 +12,7 @@ import numpy as np
 
 from ranef import arguments
 from ranef.display.answer import STYLES
-from ranef.display.columns import level_labels, renamed
+from ranef.display.columns import JOINTS, level_labels, renamed
 from ranef.display.numbers import MINUS, apa_p_value, decimals, number, p_value, rounded, signed
 from ranef.display.sheet import Block, Row, Sheet, writable
 from ranef.elsewhere import explained_methods
@@ -368,6 +368,7 @@ def _labels(given: Any, fits: Mapping[str, Fit]) -> dict[str, str]:
     known = {name for fit in fits.values() for name in _terms(fit)}
     known |= {fit.response for fit in fits.values()}
     known |= {name for pair in _coded(fits).values() for name in pair}
+    known |= {part for name in known for part in JOINTS.split(name)}
     for name in labels:
         if name not in known:
             raise DataError(
@@ -535,8 +536,8 @@ def _sheet(
     lines: Sequence[Sequence[_Line]],
     wishes: _Wishes,
 ) -> Sheet:
-    named = level_labels(_coded(fits), wishes.labels)
-    labels = {**_readable(fits), **named, **wishes.labels}
+    named = {**level_labels(_coded(fits), wishes.labels), **wishes.labels}
+    labels = {key: renamed(words, named) for key, words in _readable(fits).items()} | named
     heads = tuple(
         tuple(_head(name, fit, wishes.carried, wishes.level) for name in wishes.columns)
         for fit in fits.values()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.linalg import fractional_matrix_power
 
 import ranef
 from ranef.errors import (
@@ -356,7 +357,7 @@ def test_correlations_are_moments(correlation, estimator):
 
 
 def test_degrees_of_freedom_written_out(thirty):
-    """Pan and Wall's, and Fay and Graubard's with the whole matrices of their paper."""
+    """Pan and Wall's, and Fay and Graubard's with whole matrices."""
     fit = ranef.gee(
         "outcome ~ treat + baseline + age", thirty, groups="center:id", time="visit",
         family="binomial", correlation="exchangeable",
@@ -372,15 +373,16 @@ def test_degrees_of_freedom_written_out(thirty):
     wanted = 2 * z.sum(axis=0) ** 2 / (K * z.var(axis=0, ddof=1))
     np.testing.assert_allclose(fit.tidy(df="pan-wall").df, wanted, rtol=1e-8)
     G = np.eye(K * p) - np.vstack(B) @ M @ np.tile(np.eye(p), (1, K))
-    correction = np.array([1 / np.sqrt(1 - np.minimum(0.75, np.diag(one @ M))) for one in B])
-    S = sum(np.outer(c * one, c * one) for c, one in zip(correction, u, strict=True))
+    assert max(np.linalg.eigvals(one @ M).real.max() for one in B) < 0.75
+    correction = [np.real(fractional_matrix_power(np.eye(p) - one @ M, -0.5)) for one in B]
+    S = sum(np.outer(c @ one, c @ one) for c, one in zip(correction, u, strict=True))
     for j, found in enumerate(fit.tidy(df="fay-graubard").df):
         c = np.eye(p)[j]
         middle, psi = np.zeros((K * p, K * p)), np.zeros((K * p, K * p))
         weights = [c @ np.linalg.inv(np.linalg.inv(M) - one) @ c - c @ M @ c for one in B]
         for i in range(K):
             at = slice(i * p, (i + 1) * p)
-            h = correction[i] * (M @ c)
+            h = correction[i].T @ M @ c
             middle[at, at] = np.outer(h, h)
             psi[at, at] = weights[i] / sum(weights) * S
         form = psi @ G.T @ middle @ G
@@ -1099,6 +1101,29 @@ def test_correlations_whose_errors_are_not_known():
                           groups="center:id", time="visit", family="binomial",
                           correlation="unstructured")  # fmt: skip
     assert mixed.tidy("correlation").std_error.isna().all()
+
+
+@pytest.mark.parametrize("df", ["small-sample", "fay-graubard", "pan-wall"])
+@pytest.mark.filterwarnings("ignore::ranef.errors.RankWarning")
+@pytest.mark.parametrize("empty", [False, True])
+def test_degrees_of_freedom_are_those_of_any_coding(df, empty):
+    """The same contrast has the same degrees of freedom, and so has a joint hypothesis."""
+    rng = np.random.default_rng(1)
+    d = pd.DataFrame({"id": np.repeat(np.arange(15), 8), "a": rng.choice(list("uvw"), 120),
+                      "b": rng.choice(list("xyz"), 120)})  # fmt: skip
+    d["y"] = rng.normal(size=15)[d.id] + rng.normal(size=120) + (d.a == "v")
+    d = d[~(empty & (d.a == "w") & (d.b == "z"))]
+    means, tests = [], []
+    for order in ("uvw", "wvu", "vuw"):
+        coded = d.assign(a=pd.Categorical(d.a, list(order)))
+        fit = ranef.gee("y ~ a * b", coded, groups="id", df=df)
+        table = ranef.emmeans(fit, ["a", "b"]).tidy().astype({"a": str}).sort_values(["a", "b"])
+        means.append(table.df.to_numpy())
+        tests.append(fit.anova().tidy().df2.to_numpy())
+    for one in (1, 2):
+        np.testing.assert_allclose(means[one], means[0], rtol=1e-7)
+        np.testing.assert_allclose(tests[one][-1], tests[0][-1], rtol=1e-7)
+    assert np.isnan(means[0]).sum() == empty
 
 
 def test_the_default_of_few_clusters():

@@ -474,3 +474,22 @@ def test_thirty_columns_are_asked_in_few_passes_over_the_rows(monkeypatch):
     blocks = list(determinacy.images(term.z, factor, determinacy._slopes(term), term.z[:, 0]))
     assert sum(block.shape[1] for block in blocks) == 465
     assert len(passes) == r
+
+
+@UNDETERMINED
+@pytest.mark.parametrize("kind", ["conditional", "typical", "population"])
+@pytest.mark.parametrize("interval", ["mean", "new"])
+def test_counts_of_a_factor_with_two_names_are_predicted_as_with_one(kind, interval):
+    """The sum of the two effects is determined, and so is how well a row is known."""
+    rng = np.random.default_rng(1)
+    d = pd.DataFrame({"g": np.repeat(np.arange(20), 10), "x": rng.normal(size=200)})
+    d["c"] = rng.poisson(np.exp(0.5 + 0.3 * d.x + 0.5 * rng.normal(size=20)[d.g]))
+    d["other"] = [f"name {k}" for k in d.g]
+    twice = "c ~ x + (1 | g) + (1 | other)"
+    two = ranef.glmm(twice, d, family="poisson", undetermined="keep")
+    one = ranef.glmm("c ~ x + (1 | g)", d, family="poisson")
+    asked = dict(kind=kind, interval=interval, conf_level=0.95, rng=2)
+    found, right = (fit.predict(d.iloc[[0, 15, 100]], **asked) for fit in (two, one))
+    # draws are made of two effects or of one, so that these agree as 4,000 draws do
+    assert_allclose(found.std_error, right.std_error, rtol=1e-4 if interval == "mean" else 0.06)
+    assert_allclose(found.conf_high, right.conf_high, rtol=1e-4, atol=float(interval == "new"))

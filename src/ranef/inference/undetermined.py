@@ -8,11 +8,13 @@ becomes NaN. So every answer tells the two apart by itself, whatever it is made 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from typing import Any, cast
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ranef.inference.coefficients.functions import Knowledge
@@ -180,6 +182,7 @@ class _Partly:
 def _both(one: Callable[..., Any], other: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(one)
     def ask(*args: Any, **more: Any) -> Any:
-        return masked(one(*args, **more), other(*args, **more))
+        same = {k: deepcopy(v) if isinstance(v, Generator) else v for k, v in more.items()}
+        return masked(one(*args, **more), other(*args, **same))
 
     return ask

@@ -61,7 +61,8 @@ def knowledge(estimate: MarginalEstimate, kind: str, method: str) -> Knowledge:
     if method == "normal":
         return Knowledge.normal(V)
     rows = _rows(estimate, kind, method)
-    return Knowledge(V, rows, lambda L, value: _joint(V, rows, L, value))
+    M = np.linalg.inv(estimate.bread)
+    return Knowledge(V, rows, lambda L, value: _joint(V, (M + M.T) / 2, rows, L, value))
 
 
 def _rows(estimate: MarginalEstimate, kind: str, method: str) -> Rows:
@@ -102,12 +103,19 @@ def _rows(estimate: MarginalEstimate, kind: str, method: str) -> Rows:
     return made_up
 
 
-def _joint(V: Floats, rows: Rows, L: Floats, value: Floats) -> FTest:
-    """Wald's F; denominators of its independent parts combined (Fai & Cornelius 1996)."""
+def _joint(V: Floats, M: Floats, rows: Rows, L: Floats, value: Floats) -> FTest:
+    """Wald's F; denominators of its independent parts combined (Fai & Cornelius 1996).
+
+    The parts are independent by V and by the covariance M of the model too, so that they are the
+    same whatever rows state the hypothesis.
+    """
     test = wald_test(L, value, V)
-    values, vectors = np.linalg.eigh(L @ V @ L.T)
+    values, vectors = np.linalg.eigh(L @ M @ L.T)
     some = values > EIGENVALUES * values.max(initial=0.0)
-    return f_tail(test.statistic, test.df1, combined_degrees(rows(vectors[:, some].T @ L)))
+    basis = (vectors[:, some] / np.sqrt(values[some])).T @ L
+    values, vectors = np.linalg.eigh(basis @ V @ basis.T)
+    some = values > EIGENVALUES * values.max(initial=0.0)
+    return f_tail(test.statistic, test.df1, combined_degrees(rows(vectors[:, some].T @ basis)))
 
 
 def score_test(estimate: MarginalEstimate, L: Floats) -> FTest:

@@ -5,7 +5,8 @@
   Statistics in Medicine 21).
 - ``"fay-graubard"``: by the quadratic form that the sandwich is in the scores, with the
   covariance of a cluster's score taken as its share of their sum (Fay & Graubard 2001, Biometrics
-  57, section 4).
+  57, section 4), its correction taken as a matrix, so that the coding of categories is nothing to
+  them.
 - ``"small-sample"``: Fay and Graubard's, less by what makes up for the bias of the sandwich: the
   95% interval is as wide as that with the covariance of Kauermann and Carroll, see `made_up`.
 """
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.covariance.factor import column_sizes
+from ranef.solve.marginal.covariance import MOST_LEVERAGE
 
 __all__ = ["fay_graubard", "made_up", "pan_wall"]
 
@@ -34,10 +36,11 @@ def pan_wall(h: Floats, L: Floats) -> Floats:
 def fay_graubard(M: Floats, scores: Floats, shares: Floats, L: Floats) -> Floats:
     """Degrees of freedom (q,) of each row of L (q, p).
 
-    With c a row, the sandwich is sum over i of (h_i'(u_i - B_i M sum_j u_j))^2, h_i = G_i M'c
-    and G_i Fay and Graubard's correction, a quadratic form in the scores; with Psi_j their
-    covariances, its degrees of freedom are tr(Psi A)^2 / tr(Psi A Psi A). The matrix of the form
-    is diagonal but for terms of rank p, so that K clusters cost K p^2.
+    With c a row, the sandwich is sum over i of (h_i'(u_i - B_i M sum_j u_j))^2, h_i = G_i'M'c
+    and G_i = (I - B_i M)^(-1/2), a quadratic form in the scores; with Psi_j their covariances,
+    its degrees of freedom are tr(Psi A)^2 / tr(Psi A Psi A). The matrix of the form is diagonal
+    but for terms of rank p, so that K clusters cost K p^2. Fay and Graubard's G_i is the diagonal
+    of that matrix alone, which depends on how categories are coded; the whole one does not.
 
     Parameters
     ----------
@@ -48,12 +51,15 @@ def fay_graubard(M: Floats, scores: Floats, shares: Floats, L: Floats) -> Floats
         B_i.
     """
     size = column_sizes(M)
-    M, shares = M / np.outer(size, size), shares * np.outer(size, size)
-    scores, L = scores * size, np.atleast_2d(L) * size
-    leverage = np.minimum(np.einsum("kij,ji->ki", shares, M), 0.75)
-    correction = 1 / np.sqrt(1 - leverage)
-    S = (scores * correction).T @ (scores * correction)
-    return np.array([_degrees(M, shares, correction, S, c) for c in L])
+    T = size[:, None] * np.linalg.cholesky((M + M.T) / 2 / np.outer(size, size))
+    back = np.linalg.inv(T)
+    M, shares = back @ M @ back.T, T.T @ shares @ T  # in which M is the identity
+    scores, L = scores @ T, np.atleast_2d(L) @ T
+    values, vectors = np.linalg.eigh((shares + shares.swapaxes(1, 2)) / 2)
+    factor = 1 / np.sqrt(1 - np.minimum(values, MOST_LEVERAGE))
+    correction = (vectors * factor[:, None, :]) @ vectors.swapaxes(1, 2)
+    S = np.einsum("kij,kj->ki", correction, scores)
+    return np.array([_degrees(M, shares, correction, S.T @ S, c) for c in L])
 
 
 LEVEL = 0.975
@@ -91,7 +97,7 @@ def made_up(degrees: Floats, ratio: Floats) -> Floats:
 
 def _degrees(M: Floats, shares: Floats, correction: Floats, S: Floats, c: Floats) -> float:
     w = _weights(M, shares, c)
-    h = correction * (M.T @ c)
+    h = correction @ (M.T @ c)
     A = np.einsum("ij,kjl,kl->ki", M, shares.swapaxes(1, 2), h)  # M B_i' h_i
     hS = w[:, None] * (h @ S)  # Psi_i h_i with Psi_i = w_i S
     X = np.hstack([-hS, -A, A @ S])

@@ -175,3 +175,65 @@ def test_labels_reach_items_of_structural_equations() -> None:
 def test_a_path_is_answered_by_what_reads_it(path: str, reader: str) -> None:
     with pytest.raises(DataError, match=f"as by pandas.read_{reader} or"):
         ranef.sem("f =~ a + b + c", path)
+
+
+# --- units and calendars
+
+
+def test_units_are_told_and_taken_away(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    mass = rng.normal(60, 5, 60).round(1)
+    table = pd.DataFrame({"g": np.repeat(list("abcdef"), 10), "y": rng.normal(size=60)})
+    table["mass"] = [f"{value} kg" for value in mass]
+    path = tmp_path / "masses.csv"
+    table.to_csv(path, index=False)
+    code, _, told = run("fit", "y ~ mass + (1 | g)", path)
+    assert "column 'mass' holds numbers with a unit ('kg'), which stay text; --number mass" in told
+    code, out, told = run("fit", "y ~ mass + (1 | g)", path, "--number", "mass")
+    assert code == 0
+    assert "unit" not in told
+    fit = ranef.lmm("y ~ mass + (1 | g)", table.assign(mass=mass))
+    assert f"AIC {fit.aic:.2f}" in out
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        (["Jan", "Feb", "Mar", "Apr"], "Jan,Feb,Mar,Apr"),
+        (["Januar", "März", "Oktober", "Dezember"], "Januar,März,Oktober,Dezember"),
+        (["Mo", "Di", "Mi"], "Mo,Di,Mi"),
+        (["April", "June", "Mary", "Jules"], None),
+        (["low", "mid", "high"], None),
+    ],
+)
+def test_calendars_have_an_order(
+    run: Run, tmp_path: Path, labels: list[str], wanted: str | None
+) -> None:
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"g": np.repeat(range(12), 8), "y": rng.normal(size=96)})
+    table["when"] = (labels * 96)[:96]
+    path = tmp_path / "when.csv"
+    table.to_csv(path, index=False)
+    code, _, told = run("fit", "y ~ when + (1 | g)", path)
+    assert code == 0
+    assert ("--levels 'when=" in told) == (wanted is not None)
+    if wanted is not None:
+        assert f"--levels 'when={wanted}' orders them as the calendar does" in told
+        said = str(ranef.lmm("y ~ when + (1 | g)", table).summary())
+        assert "alphabetical order" in said
+
+
+def test_the_event_and_how_to_turn_it(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    table = pd.DataFrame({"g": np.repeat(range(12), 8), "back": ["ja", "nein", "nein"] * 32})
+    table["age"] = rng.normal(size=96)
+    path = tmp_path / "back.csv"
+    table.to_csv(path, index=False)
+    call = ("fit", "back ~ age + (1 | g)", path, "--family", "binomial")
+    said = "the event is back = 'nein'; --levels back=nein,ja makes it 'ja'"
+    assert said in run(*call)[2]
+    code, out, told = run(*call, "--levels", "back=nein,ja")
+    assert code == 0
+    assert "the event is" not in told
+    assert "The probability is that of ja" in " ".join(out.split())
+    assert said not in run(*call, "--quiet")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -89,7 +90,24 @@ def fitted(arguments: Namespace, data: Any, formula: str) -> Any:
     shared = {**keywords(arguments), "n_jobs": arguments.n_jobs, "progress": progress(arguments)}
     if arguments.family is None:
         return ranef.lmm(formula, data, reml=not arguments.ml, **shared)
-    return ranef.glmm(formula, data, reml=arguments.reml, **shared)
+    fit = ranef.glmm(formula, data, reml=arguments.reml, **shared)
+    if not arguments.quiet:
+        _tell_event(fit, data, arguments)
+    return fit
+
+
+def _tell_event(fit: Any, data: Any, arguments: Namespace) -> None:
+    """Say which of two categories of text is the event, and how the other becomes it."""
+    levels, name = fit.levels, fit.response
+    stated = name not in data.columns or name in dict(arguments.levels)
+    if stated or len(levels or ()) != 2 or not all(isinstance(level, str) for level in levels):
+        return
+    other, event = levels
+    order = shlex.quote(f"{name}={event},{other}")
+    print(
+        f"ranef: note: the event is {name} = {event!r}; --levels {order} makes it {other!r}",
+        file=sys.stderr,
+    )
 
 
 def progress(arguments: Namespace) -> bool | None:

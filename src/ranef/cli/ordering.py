@@ -48,6 +48,7 @@ def natural_order_note(column: Any, name: str) -> str | None:
     """
     import pandas as pd
 
+    from ranef.tables.calendar import calendar_order
     from ranef.tables.looks import natural_order
 
     if column.dtype != object and not pd.api.types.is_string_dtype(column.dtype):
@@ -55,10 +56,12 @@ def natural_order_note(column: Any, name: str) -> str | None:
     found = pd.unique(column.dropna())
     if not 2 <= len(found) <= MOST or not all(isinstance(value, str) for value in found):
         return None
-    natural = natural_order(found)
+    counted, dated = natural_order(found), calendar_order(found)
+    natural = dated if counted is None else counted
     if natural is None or any("," in value for value in found):
         return None
+    does = "counts them" if counted is not None else "orders them as the calendar does"
     return (
         f"the levels of {name} are ordered {', '.join(sorted(found))}; "
-        f"--levels '{name}={','.join(natural)}' counts them"
+        f"--levels '{name}={','.join(natural)}' {does}"
     )

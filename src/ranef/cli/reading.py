@@ -25,10 +25,12 @@ from ranef.cli.ordering import in_order, natural_order_note
 from ranef.cli.spellings import copies, in_one_spelling, spellings_note
 from ranef.cli.suspicion import (
     are_percentages,
+    common_unit,
     filled_once,
     missing_marks,
     percentages,
     row_of_sums,
+    united,
 )
 from ranef.errors import DataError, FileError, UnknownColumnError, suggestion
 
@@ -224,6 +226,7 @@ def _doubtful(data: Any, reading: Reading, place: Place) -> list[str]:
         *([] if twice is None else [twice]),
         *missing_marks(data, names),
         *percentages(data, text),
+        *united(data, text),
         *filled_once(data, names),
         *([] if sums is None else [sums]),
     ]
@@ -383,6 +386,8 @@ def _as_numbers(
     if texts and len(column.dropna()):
         if are_percentages(column):
             cells = cells.str.strip().str.rstrip("%").str.strip()
+        elif unit := common_unit(column):
+            cells = cells.str.strip().str.removesuffix(unit).str.strip()
         look = Look(name, cells, place or (lambda row: f"row {row + 1}"))
         values, note = numbers_of(look, reading.decimal, reading.thousands)
         if values is not None:

@@ -10,9 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.tables.looks import unit_of
 from ranef.tables.missing_codes import MissingCode, missing_codes
 
-__all__ = ["are_percentages", "filled_once", "missing_marks", "percentages", "row_of_sums"]
+__all__ = [
+    "are_percentages",
+    "common_unit",
+    "filled_once",
+    "missing_marks",
+    "percentages",
+    "row_of_sums",
+    "united",
+]
 
 NAMED = 3
 HEADED = 0.6
@@ -95,6 +104,32 @@ def percentages(data: Any, columns: Iterable[str]) -> list[str]:
             found.append(
                 f"column {name!r} holds percentages, which stay text; --number "
                 f"{shlex.quote(name)} {how}"
+            )
+    return found
+
+
+def common_unit(column: Any) -> str | None:
+    """Return the unit that stands behind the number in every cell; None where there is none."""
+    units = {unit_of(value) for value in column.dropna().unique()}
+    return units.pop() if len(units) == 1 else None
+
+
+def united(data: Any, columns: Iterable[str]) -> list[str]:
+    """Say how columns of numbers with one unit are read as numbers.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> united(pd.DataFrame({"mass": ["3.4 kg", "2 kg"], "room": ["2a", "2b"]}), ["mass", "room"])
+    ["column 'mass' holds numbers with a unit ('kg'), which stay text; --number mass reads them"]
+    """
+    found = []
+    for name in columns:
+        unit = common_unit(data[name])
+        if unit is not None and data[name].nunique() > 1:
+            found.append(
+                f"column {name!r} holds numbers with a unit ({unit!r}), which stay text; --number "
+                f"{shlex.quote(name)} reads them"
             )
     return found
 

@@ -24,6 +24,7 @@ from ranef.inference.coefficients.degrees import words_of
 from ranef.inference.coefficients.wald import Intervals
 from ranef.models.family_words import ratio_word
 from ranef.models.labels import CONDITIONAL, CoefficientLabel
+from ranef.tables.calendar import calendar_order
 from ranef.tables.looks import natural_order
 from ranef.tables.origin import Origin
 
@@ -245,7 +246,7 @@ class ModelDescription:
         return [*lines, *self.concerns(), *self.level_orders()]
 
     def level_orders(self) -> Iterator[str]:
-        """Say which categories of text stand by the alphabet, though numbers count them."""
+        """Say which categories of text stand by the alphabet, not by numbers or the calendar."""
         columns = self.fit.frame.data
         for key in self.mean.recipe.model.fixed.keys:
             coding = self.mean.recipe.state.get(f"levels of {key}")
@@ -254,13 +255,15 @@ class ModelDescription:
             levels = coding.levels
             if columns.kind(key) != "text" or not all(isinstance(level, str) for level in levels):
                 continue
-            counted = natural_order(levels)
+            counted, dated = natural_order(levels), calendar_order(levels)
+            order = "their numbers" if counted is not None else "the calendar"
+            counted = dated if counted is None else counted
             if counted is not None and list(levels) == sorted(levels):
                 yield (
                     f"The levels of {key} are in alphabetical order: {', '.join(levels[:6])}"
                     f"{', ...' if len(levels) > 6 else ''}; an ordered categorical column "
                     f"with {', '.join(counted[:6])}{', ...' if len(levels) > 6 else ''} keeps the "
-                    "order of their numbers."
+                    f"order of {order}."
                 )
 
     def concerns(self) -> tuple[str, ...]:

@@ -518,3 +518,36 @@ def test_coverage_of_intervals_and_recovery():
     assert np.all(share > 0.86)
     assert np.all(np.abs(shift[:4]) < 0.03)
     assert np.all(np.abs(shift[4:8]) < 0.03)
+
+
+def by_the_clock(unit: float) -> dict[str, np.ndarray]:
+    """Rows about 1.6 units apart."""
+    rng = np.random.default_rng(0)
+    phi, time = 0.6, np.cumsum(rng.uniform(0.3, 3.0, size=(20, 15)), axis=1)
+    D = rng.normal(size=(20, 15))
+    for t in range(1, 15):
+        fade = phi ** (time[:, t] - time[:, t - 1])
+        D[:, t] = fade * D[:, t - 1] + np.sqrt(1 - fade**2) * D[:, t]
+    level = rng.normal(size=20)[:, None]
+    return {"person": np.repeat(np.arange(20), 15), "time": (unit * time).ravel(),
+            "y": (level + D).ravel()}  # fmt: skip
+
+
+CLOCK = {"formula": "y ~ 1 + (1 | person)", "residual": "ou(time | person)"}
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_by_the_clock_in_small_units():
+    """An inertia over one unit below 1e-300 overflowed, in predictions too."""
+    data, usual = by_the_clock(2e-3), by_the_clock(1.0)
+    small = ranef.dynamic(**CLOCK, data=data)
+    assert small.loglik == pytest.approx(ranef.dynamic(**CLOCK, data=usual).loglik, abs=1e-6)
+    assert np.isfinite(small.predict(data)).all()
+    assert small.tidy("variance")["estimate"].notna().all()
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("unit", [1e-5, 1e13])
+def test_times_so_near_or_far_that_no_inertia_can_be_written(unit):
+    with pytest.raises(ModelError, match=r"apart in time.*give the time in units"):
+        ranef.dynamic(**CLOCK, data=by_the_clock(unit))

@@ -87,6 +87,71 @@ def test_by_hand_a_growth_study_with_dropout():
     assert abs(found.power[0, 0] - by_hand) < 3.5 * error
 
 
+DIARY = {"person": 20, "day": 4, "prompt": 4, "x": {"row": "normal"}, "arm": {"person": ["a", "b"]}}
+DIARY_MODEL = {
+    "fixed": {"x": 0.12, "armb": 0.9}, "sd": {"person": 0.6, "day:person": 0.4}, "sigma": 1.0,
+    "test": {"x": "x", "arm": "arm"}, "vary": {"person": [20, 40]},
+}  # fmt: skip
+
+
+def test_a_diary_of_prompts_in_days_in_persons():
+    """The means of persons have variance .36 + .16 / days + 1 / prompts; t on persons - 2."""
+    found = ranef.power("y ~ x + arm + (1 | person/day)", DIARY, **DIARY_MODEL, n=60, rng=4)
+    error = [np.sqrt(4 / n * (0.36 + 0.16 / 4 + 1 / 16)) for n in (20, 40)]
+    arm = found.tidy().query("test == 'arm'")["power"].to_numpy()
+    for share, e, df in zip(arm, error, (18, 38), strict=True):
+        low, high = share_interval(round(share * 60), 60, 0.9999)
+        assert low <= t_power(0.9, e, df) <= high
+
+
+def differs_by_chance(one, other, n: int) -> None:
+    both = (np.ravel(one) + np.ravel(other)) / 2
+    error = np.sqrt(2 * both * (1 - both) / n)
+    assert np.all(np.abs(np.ravel(one) - np.ravel(other)) < 3.5 * error), (one, other)
+
+
+@pytest.mark.study
+def test_by_hand_a_diary_of_prompts_in_days_in_persons():
+    """600 diaries of each size, drawn and fitted without the function under test."""
+    found = ranef.power("y ~ x + arm + (1 | person/day)", DIARY, **DIARY_MODEL, n=600, rng=4)
+    rng, by_hand = np.random.default_rng(99), []
+    for n in (20, 40):
+        hits = np.zeros(2)
+        for _ in range(600):
+            p, d = np.repeat(np.arange(n), 16), np.tile(np.repeat(np.arange(4), 4), n)
+            x = rng.normal(size=16 * n)
+            y = 0.12 * x + 0.9 * (p % 2) + 0.6 * rng.normal(size=n)[p] + rng.normal(size=16 * n)
+            y += 0.4 * rng.normal(size=4 * n)[4 * p + d]
+            data = {"y": y, "x": x, "arm": np.where(p % 2, "b", "a"), "person": p, "day": d}
+            fit = ranef.lmm("y ~ x + arm + (1 | person/day)", data)
+            hits += fit.tidy()["p_value"].to_numpy()[1:] < 0.05
+        by_hand.append(hits / 600)
+    differs_by_chance(found.power, by_hand, 600)
+
+
+@pytest.mark.study
+def test_by_hand_a_trial_by_visit_with_dropout():
+    """Correlations of a half, of whom 15% and 30% are gone at the second and third visit."""
+    found = ranef.power(
+        "y ~ arm * factor(visit)", {"id": 50, "visit": 3, "arm": {"id": ["p", "d"]}},
+        fixed={"armd:factor(visit)3": 0.6}, sigma=1.0, corr={"residual": 0.5},
+        residual="us(visit | id)", test="armd:factor(visit)3", df="kenward-roger",
+        dropout={"visit": 0.3}, n=600, rng=1,
+    )  # fmt: skip
+    rng, hits = np.random.default_rng(5), 0
+    root = np.linalg.cholesky(0.5 + 0.5 * np.eye(3))
+    for _ in range(600):
+        y = rng.normal(size=(50, 3)) @ root.T
+        y[1::2, 2] += 0.6
+        there = rng.uniform(size=(50, 1)) < [1, 0.85, 0.7]
+        i, visit = np.nonzero(there)
+        arm = pd.Categorical(np.where(i % 2, "d", "p"), ["p", "d"])
+        data = pd.DataFrame({"y": y[there], "arm": arm, "visit": visit + 1, "id": i})
+        fit = ranef.lmm("y ~ arm * factor(visit)", data, residual="us(visit | id)")
+        hits += fit.tidy(df="kenward-roger")["p_value"].iloc[-1] < 0.05
+    differs_by_chance(found.power, hits / 600, 600)
+
+
 # --- what is drawn
 
 
@@ -325,7 +390,12 @@ def test_numbers():
         ({"sigma": None}, ModelError, "state the residual standard deviation"),
         ({"test": "w"}, ModelError, "test: the model has no coefficient 'w'"),
         ({"test": 3}, ModelError, "test must name coefficients"),
-        ({"vary": {"w": [1, 2]}}, ModelError, "fixed: the model has no coefficient 'w'"),
+        (
+            {"vary": {"w": [1, 2]}},
+            ModelError,
+            r"'w' is neither a count of the design \('g', 'x'\) nor a coefficient \('\(Inter",
+        ),
+        ({"vary": {"gg": [6]}}, ModelError, "vary: 'gg' is neither .*; did you mean 'g'"),
         ({"dropout": {"t": 0.2}}, DataError, "dropout: there is no count 't'"),
         ({"missing": 1.5}, DataError, "missing must be a share"),
         ({"design": {"g": 0, "x": [0, 1]}}, DataError, "must be a whole number above 0"),

@@ -100,6 +100,19 @@ def test_tests_and_intervals_beside_singular_residuals(seed):
         assert np.all((rows["std_error"] > 0.999 * plain) & (rows["std_error"] < 1.35 * plain))
 
 
+def test_a_loaded_fit_beside_singular_residuals_is_the_same(tmp_path):
+    """Its degrees of freedom had the barrier's curvature twice, once after loading."""
+    formula, residual, table, _ = random_problem(155)
+    fit = ranef.lmm(formula, table, residual=residual, reml=True)
+    fit.save(tmp_path / "fit.ranef")
+    loaded = ranef.load(tmp_path / "fit.ranef")
+    for df in ("satterthwaite", "kenward-roger"):
+        np.testing.assert_array_equal(fit.tidy(df=df)["df"], loaded.tidy(df=df)["df"])
+    np.testing.assert_array_equal(
+        fit.tidy("variance")["conf_low"], loaded.tidy("variance")["conf_low"]
+    )
+
+
 def test_kenward_roger_beside_singular_residuals():
     """By dense V of all rows with differences of it, curvature across the boundary added."""
     formula, residual, table, _ = random_problem(155)

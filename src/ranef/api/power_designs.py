@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ranef import arguments
 from ranef.api.fitting import glmm, lmm
 from ranef.elsewhere import argument_hint
-from ranef.errors import DataError, ModelError, RanefError
+from ranef.errors import DataError, ModelError, RanefError, suggestion
 from ranef.fits.mixed import MixedFit
 from ranef.fits.protocol import Generative, Refittable, require
 from ranef.formula.model import read_formula, response_of
@@ -164,7 +164,9 @@ def makers(
             table = _columns(design)
         else:
             table = layout.with_counts(sizes).table(rng, complete=True)
-        fit = _started(call, table, response, here, None if whole else model, rng)
+        read = _read(call, table, response, rng)
+        _check_varied(at, names, "a count of the design", read)
+        fit = _started(read, response, here, None if whole else model, rng)
         if layout is not None and layout.drawn:
             yield DrawnRows(fit, layout.with_counts(sizes), response, call)
         else:
@@ -234,9 +236,20 @@ def like(fit: MixedFit) -> Callable[[Any], Any]:
     return lambda table: glmm(fit.formula, table, **options)
 
 
+def _check_varied(at: Mapping[str, Any], sized: Sequence[str], kind: str, fit: MixedFit) -> None:
+    """Refuse to vary what is neither a number of levels nor a coefficient."""
+    names = [label.full for label in fit.labels]
+    for name in at:
+        if name not in sized and name not in names:
+            known = f" ({', '.join(map(repr, sized))})" if sized else ""
+            raise ModelError(
+                f"vary: {name!r} is neither {kind}{known} nor a coefficient "
+                f"({', '.join(map(repr, names))}){suggestion(name, [*sized, *names])}"
+            )
+
+
 def _started(
-    call: Callable[[Any], MixedFit],
-    table: Any,
+    fit: MixedFit,
     response: str,
     parameters: Parameters,
     source: MixedFit | None,
@@ -244,9 +257,8 @@ def _started(
 ) -> MixedFit:
     """Return the fit of a table at the parameters stated, whatever its response.
 
-    The model is read with a rough response first, then with one that it drew itself.
+    It was read with a rough response, and is fitted to one that the model drew itself.
     """
-    fit = _read(call, table, response, rng)
     if source is not None:
         names = [label.full for label in fit.labels]
         if names != [label.full for label in source.labels]:
@@ -295,6 +307,7 @@ def _of_a_fit(
     """Studies of the rows of a fit, or of levels of its outermost factor repeated in turn."""
     groups = [factor.name for factor in fit.factors]
     for at in grid:
+        _check_varied(at, groups, "a grouping factor of the fit", fit)
         sized = [name for name in at if name in groups]
         here, sizes = _split(at, sized, parameters)
         known = here.of(fit, whole=False)

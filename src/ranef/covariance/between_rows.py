@@ -142,6 +142,11 @@ class RowCorrelation(ABC):
         """Whether the matrix has variances of its own on its diagonal."""
         return False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it gives a correlation to any two of its places."""
+        return True
+
     def canonical(self, rho: Floats) -> Floats:
         """Parameters of the same matrix, of several the ones that are reported."""
         return rho
@@ -290,6 +295,11 @@ class Toeplitz(_Placed):
     @property
     def words(self) -> str:
         return "of a correlation for each lag (Toeplitz)"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every lag has a correlation."""
+        return len(self.known) == len(self.names) - 1
 
     @cached_property
     def known(self) -> tuple[int, ...]:

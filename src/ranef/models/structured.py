@@ -16,14 +16,15 @@ from ranef.models.records import CONDITIONAL, LinearEstimate
 from ranef.solve.optimum import MAX_EVALUATIONS, Face, FlatDirection, Optimum, Progress
 from ranef.solve.parametrisation import factor_entries
 from ranef.solve.resources import available_cores
+from ranef.solve.structured.factors import beside_singular_factor, factor_is_singular
 from ranef.solve.structured.kept import SolvedRows, keep_solved, solved_rows
 from ranef.solve.structured.marginal import beside_singular, digits_lost, marginal_problem
 from ranef.solve.structured.problem import StructuredProblem, structured_problem
 from ranef.solve.structured.rows import EDGE
-from ranef.solve.structured.search import Found, search, searches_from
+from ranef.solve.structured.search import SEARCHES, Found, search, searches_from
 from ranef.solve.structured.starts import moment_start, residual_starts
 
-__all__ = ["STRUCTURED_PATH", "fit_structured"]
+__all__ = ["STRUCTURED_PATH", "fit_structured", "usual_starts"]
 
 Floats = NDArray[np.float64]
 
@@ -92,8 +93,8 @@ def fit_structured(
     spec : Specification
         With `residual`.
     reml : bool
-    start : (k,) array or None
-        Theta to start from: of the random terms, then of the residuals.
+    start : (k,) or (m, k) array or None
+        Theta to start from: of the random terms, then of the residuals. Of several each is.
     random_start : (f,) array or None
         Of the random terms alone.
     n_jobs : int or None
@@ -106,7 +107,8 @@ def fit_structured(
     """
     problem = structured_problem(spec, threads=available_cores(n_jobs))
     starts = _starts(problem, start, random_start)
-    found = _searched(problem, starts, reml, progress)
+    searches = SEARCHES if start is None else len(starts)
+    found = _searched(problem, starts, reml, progress, searches)
     if found is None:
         raise ModelError(
             "no covariance of the residuals near those that were tried is positive definite and "
@@ -116,7 +118,7 @@ def fit_structured(
     several = bool(problem.structures) or bounded.sum() > 1
     several |= any(part.kind in ON_COORDINATES for part in problem.rows.term.parts)
     small = several and spec.n <= FEW_ROWS and not _is_plain(problem, found)
-    if start is None and (small or not found.converged):
+    if start is None and (small or not found.converged) and not _is_stopped(problem, found):
         found = _from_elsewhere(problem, starts, found, reml, progress)
     found = _at_ends(problem, found, reml, progress)
     if problem.structures:
@@ -126,10 +128,13 @@ def fit_structured(
         found = replace(found, converged=False)
     if problem.structures and not found.converged:
         found, singular = _beside_singular(problem, starts, found, reml, progress)
+    if _is_stopped(problem, found):
+        found, singular = _with_singular_factor(problem, starts, found, reml, progress)
     if not found.converged and problem.least_pivot(found.at.theta) < DEPENDENT:
         raise _unbounded(problem)
     found = _canonical(problem, found, reml)
-    keep_solved(problem, found.at, reml)
+    if not singular:  # else its derivatives have the barrier's share, which the rows add themselves
+        keep_solved(problem, found.at, reml)
     theta, faces = _ended(problem, found, reml)
     try:
         rows = solved_rows(problem, theta, reml)
@@ -190,13 +195,22 @@ def fit_structured(
     )
 
 
+def usual_starts(spec: Specification) -> list[Floats]:
+    """The thetas that a search begins from where none is given."""
+    return _starts(structured_problem(spec), None, None)
+
+
 def _searched(
-    problem: StructuredProblem, starts: list[Floats], reml: bool, progress: Progress | None
+    problem: StructuredProblem,
+    starts: list[Floats],
+    reml: bool,
+    progress: Progress | None,
+    searches: int = SEARCHES,
 ) -> Found | None:
     """Search, and again from where a search ended short of an optimum."""
-    found = search(problem, starts, reml, MAX_EVALUATIONS, progress)
+    found = search(problem, starts, reml, MAX_EVALUATIONS, progress, searches)
     for _ in range(SEARCHED_AGAIN):
-        if found is None or found.converged:
+        if found is None or found.converged or _is_stopped(problem, found):
             break
         again = search(problem, [found.at.theta], reml, MAX_EVALUATIONS, progress)
         if again is None or again.at.criterion > found.at.criterion - MATTERS:
@@ -209,6 +223,11 @@ def _searched(
             trace=np.concatenate([found.trace, again.trace]),
         )
     return found
+
+
+def _is_stopped(problem: StructuredProblem, found: Found) -> bool:
+    """Whether a search came to where a factor of a product is singular."""
+    return not found.converged and factor_is_singular(problem, found.at.theta)
 
 
 def _is_plain(problem: StructuredProblem, found: Found) -> bool:
@@ -227,13 +246,13 @@ def _starts(
 ) -> list[Floats]:
     """Thetas to begin from."""
     if start is not None:
-        theta = np.asarray(start, dtype=np.float64)
-        if theta.shape != (problem.n_parameters,) or not np.all(np.isfinite(theta)):
+        thetas = np.atleast_2d(np.asarray(start, dtype=np.float64))
+        if thetas.shape[1:] != (problem.n_parameters,) or not np.all(np.isfinite(thetas)):
             raise ModelError(
                 f"start must hold {problem.n_parameters} finite numbers: {problem.n_random} of the "
                 f"random effects, {problem.rows.n_parameters} of the residuals"
             )
-        return [theta]
+        return list(thetas)
     own = residual_starts(problem)
     if not problem.structures:
         return own
@@ -446,6 +465,30 @@ def _beside_singular(
     return _instead(inside, found), False
 
 
+def _with_singular_factor(
+    problem: StructuredProblem,
+    starts: list[Floats],
+    found: Found,
+    reml: bool,
+    progress: Progress | None,
+) -> tuple[Found, bool]:
+    """Search with a barrier that keeps the factors of a product positive definite.
+
+    Returns
+    -------
+    found : Found
+    singular : bool
+        Whether one of them is singular.
+    """
+    begun = [found.at.theta, *starts[:OTHER_PATHS]]
+    beside = beside_singular_factor(problem, begun, reml, progress)
+    if beside is None or beside.at.criterion > found.at.criterion + MATTERS:
+        return found, False
+    evaluations = found.evaluations + beside.evaluations
+    singular = factor_is_singular(problem, beside.at.theta)
+    return replace(beside, evaluations=evaluations), singular
+
+
 def _canonical(problem: StructuredProblem, found: Found, reml: bool) -> Found:
     """The same end with parameters as they are reported."""
     f = problem.n_random
@@ -460,8 +503,11 @@ def _ends(problem: StructuredProblem, theta: Floats, singular: bool) -> tuple[st
     """The ends of ranges at the optimum, in words."""
     ends = problem.rows.ends(problem.split(theta)[1])
     label = problem.rows.term.label
-    words = f"the covariance of {label} is singular beside the random effects"
-    return tuple(dict.fromkeys([*ends, words])) if singular else ends
+    if not singular:
+        return ends
+    beside = f"the covariance of {label} is singular beside the random effects"
+    factor = f"a factor of {label} is singular: its places determine each other"
+    return tuple(dict.fromkeys([*ends, factor if problem.rows.factors else beside]))
 
 
 def _without_correlation(

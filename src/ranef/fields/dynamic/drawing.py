@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.fields.dynamic.forecasting import carried
-from ranef.fields.dynamic.parameters import phi_of
+from ranef.fields.dynamic.parameters import phi_of, size_of
 from ranef.fields.dynamic.problem import Problem
 from ranef.fields.dynamic.reading import CONDITIONAL, DISPERSION, INERTIA, INPUTS
 
@@ -32,7 +32,7 @@ def drawn(
     level = own[CONDITIONAL] + (problem.zm * bm).sum(axis=1)
     inputs = own.get(INPUTS, np.zeros(n)) + (problem.zi * bi).sum(axis=1)
     phi = phi_of(problem.memory, own[INERTIA] + (problem.zp * v).sum(axis=1))
-    sigma = np.exp(own[DISPERSION] + (problem.zs * v).sum(axis=1))
+    sigma = size_of(own[DISPERSION] + (problem.zs * v).sum(axis=1))
     a, g = carried(problem.memory, phi[:, None], problem.gap, layout.omega(theta))
     shock = inputs + sigma * np.sqrt(g[:, 0]) * rng.standard_normal(n)
     D = np.empty(n)

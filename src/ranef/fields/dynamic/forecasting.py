@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.fields.dynamic.parameters import phi_of
+from ranef.fields.dynamic.parameters import phi_of, size_of
 from ranef.fields.dynamic.problem import Posterior, Problem
 from ranef.fields.dynamic.reading import CONDITIONAL, DISPERSION, INERTIA, INPUTS
 
@@ -123,7 +123,7 @@ def _ahead(problem: Problem, theta: Floats, post: Posterior, rows: Targets) -> F
     share, v = post.share[who], post.v[who]
     b, C = post.mean[who], post.covariance[who]
     phi = phi_of(problem.memory, own[INERTIA][:, None] + np.einsum("md,mkd->mk", rows.zp, v))
-    sigma = np.exp(own[DISPERSION][:, None] + np.einsum("md,mkd->mk", rows.zs, v))
+    sigma = size_of(own[DISPERSION][:, None] + np.einsum("md,mkd->mk", rows.zs, v))
     a, g = carried(problem.memory, phi, rows.gap, layout.omega(theta))
     before = np.maximum(rows.last, 0)
     there = (rows.last >= 0)[:, None]

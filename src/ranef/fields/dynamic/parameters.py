@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.families.links import expit
 from ranef.fields.dynamic.estimate import DynamicEstimate
 from ranef.fields.dynamic.reading import CONDITIONAL, DISPERSION, INERTIA
 from ranef.inference.coefficients.wald import quantile
 
-__all__ = ["Parameter", "effect_parameters", "phi_of", "typical_parameters"]
+__all__ = ["Parameter", "effect_parameters", "phi_of", "size_of", "typical_parameters"]
 
 Floats = NDArray[np.float64]
 UNIT, ZERO = 1.0 - 1e-6, 1e-6
@@ -57,7 +58,13 @@ def phi_of(memory: str, eta: Floats) -> Floats:
     """Inertia of one prompt or unit of time, of its predictor."""
     if memory == "plain":
         return eta
-    return np.tanh(eta) if memory == "fisher" else 1.0 / (1.0 + np.exp(-eta))
+    return np.tanh(eta) if memory == "fisher" else expit(eta)
+
+
+def size_of(log_sd: Floats) -> Floats:
+    """Standard deviation of its predictor; infinite beyond all numbers."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(log_sd))
 
 
 def effect_parameters(estimate: DynamicEstimate, level: float) -> list[Parameter]:
@@ -77,7 +84,8 @@ def effect_parameters(estimate: DynamicEstimate, level: float) -> list[Parameter
         g = np.where(rows == j, L[j, columns], 0.0) / max(sd[j], 1e-300)
         error = _error(g, C) / max(sd[j], 1e-300)
         fine = sd[j] > ZERO and np.isfinite(error)
-        low, high = (sd[j] * np.exp(s * reach * error) for s in (-1, 1)) if fine else _none()
+        ends = sd[j] * size_of(reach * error * np.array([-1.0, 1.0]))
+        low, high = ends.tolist() if fine else _none()
         out.append(Parameter(effect.part, group, effect.name, None, "sd", sd[j], low, high, (j,)))
     for j, effect in enumerate(layout.effects):
         for k, other in enumerate(layout.effects[:j]):
@@ -123,7 +131,7 @@ def typical_parameters(estimate: DynamicEstimate, level: float) -> list[Paramete
         k = layout.slices[part].start
         error = np.sqrt(max(C[k, k], 0.0))
         ends = theta[k] + error * np.array([0.0, -reach, reach])
-        values = np.exp(ends) if kind == "sd" else phi_of(estimate.memory, ends)
+        values = size_of(ends) if kind == "sd" else phi_of(estimate.memory, ends)
         out.append(Parameter("residual", "Residual", None, None, kind, *values.tolist()))
     return out
 

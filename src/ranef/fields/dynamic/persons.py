@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.fields.dynamic.estimate import DynamicEstimate
-from ranef.fields.dynamic.parameters import phi_of
+from ranef.fields.dynamic.parameters import phi_of, size_of
 from ranef.fields.dynamic.reading import DISPERSION, INERTIA
 from ranef.inference.coefficients.wald import quantile
 
@@ -50,7 +50,7 @@ def person_processes(estimate: DynamicEstimate, level: float) -> tuple[PersonPro
         eta = center[:, None] + np.einsum("nd,nkd->nk", z, post.v)
 
         def natural(values: Floats, kind: str = kind) -> Floats:
-            return phi_of(estimate.memory, values) if kind == INERTIA else np.exp(values)
+            return phi_of(estimate.memory, values) if kind == INERTIA else size_of(values)
 
         mean, spread = _moments(post.share, eta)
         value, error = _moments(post.share, natural(eta))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ranef.derivatives.profiled import Evaluation, Slice
 from ranef.fields.dynamic.estimate import DynamicEstimate
-from ranef.fields.dynamic.parameters import ZERO, phi_of
+from ranef.fields.dynamic.parameters import ZERO, phi_of, size_of
 from ranef.fields.dynamic.problem import Nodes, Problem, Rule
 from ranef.fields.dynamic.reading import DISPERSION, INERTIA
 from ranef.fields.dynamic.search import scaled
@@ -311,7 +311,7 @@ def _placement(
     if parameter.component == "residual":
         part = INERTIA if parameter.kind == "phi" else DISPERSION
         memory = estimate.memory
-        natural = np.exp if part == DISPERSION else (lambda eta: phi_of(memory, eta))
+        natural = size_of if part == DISPERSION else (lambda eta: phi_of(memory, eta))
         return made.coefficient(layout.slices[part].start), ByLink(natural=natural), whole
     assert parameter.held is not None
     columns = parameter.held.columns

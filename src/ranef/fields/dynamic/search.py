@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.errors import ModelError
 from ranef.fields.dynamic.problem import Evaluated, Nodes, Problem, Rule, gauss_hermite
 from ranef.fields.dynamic.reading import CONDITIONAL, DISPERSION, INERTIA, INPUTS
 from ranef.solve.optimum import Progress
@@ -24,6 +25,8 @@ COARSE, LEAST, MOST = 5, 9, {0: 1, 1: 31, 2: 21, 3: 11, 4: 9}
 SETTLED = 1e-5
 """Change of the log-likelihood by four further points along each effect, for a rule to do."""
 DONE, SHORT = 1e-8, 1e-3
+LEAST_LOG, LEAST_FALL = -700.0, 1e-12
+"""Logarithms of an inertia that can be told from zero and from one."""
 FEW = 1e-3
 """Diagonal entry of L, in units of its effect, up to which zero is tried."""
 
@@ -354,8 +357,7 @@ def starts(problem: Problem) -> list[Floats]:
     phi = float(before @ after / max(float(before @ before), 1e-300)) if len(near) else 0.0
     span = float(np.median(problem.gap[near])) if len(near) else 1.0
     if problem.memory == "clock":
-        phi = min(max(phi, 0.05), 0.98) ** (1 / span)
-        eta = float(np.log(phi / (1 - phi)))
+        eta = _logit_of_unit(min(max(phi, 0.05), 0.98), span)
     else:
         phi = float(np.clip(phi + 1.0 / max(float(np.median(sizes)), 2.0), -0.9, 0.9))
         eta = phi if problem.memory == "plain" else float(np.arctanh(phi))
@@ -377,6 +379,24 @@ def starts(problem: Problem) -> list[Floats]:
             L[j, j] = small * max(size, 0.05)
         out.append(layout.with_factor(theta, L))
     return out
+
+
+def _logit_of_unit(phi: float, span: float) -> float:
+    """The logit of the inertia over one unit of time, of phi over this span.
+
+    Raises
+    ------
+    ModelError
+        Where it cannot be told from zero or from one.
+    """
+    logarithm = float(np.log(phi)) / span
+    if not LEAST_LOG < logarithm < -LEAST_FALL:
+        raise ModelError(
+            f"the rows of a person are about {span:.3g} apart in time, so that an inertia over "
+            "one unit of time cannot be written as a number; give the time in units in which "
+            "neighbours are about 1 apart"
+        )
+    return logarithm - float(np.log(-np.expm1(logarithm)))
 
 
 def _constant(X: Floats, value: float) -> Floats:

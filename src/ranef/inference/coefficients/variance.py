@@ -256,6 +256,8 @@ def _residual_bounds(kind: str, value: float, half: float) -> tuple[float, float
     """Interval from the half-width on a parameter's own scale."""
     if not np.isfinite(value + half):
         return float("nan"), float("nan")
+    if kind in {"corr", "rho"} and abs(value) >= UNIT_CORRELATION:
+        return float("nan"), float("nan")
     if kind in FISHER and abs(value) < UNIT_CORRELATION:
         z, h = np.arctanh(value), half / (1.0 - value**2)
         return float(np.tanh(z - h)), float(np.tanh(z + h))

@@ -1,6 +1,7 @@
 """Influence: what the fit would be without a row, or without a group.
 
-Exact: the model is fitted again, from the estimate's theta. One-step: what can be said
+Exact: the model is fitted again, from the estimate's theta and, beside
+residuals with a structure, from the usual starts. One-step: what can be said
 without a search. Without a group, the linear model of the other rows is solved one
 exact Newton step of theta from the estimate (generalised models: in the working
 linear model, at theta; Xiang, Tse & Lee 2002, Comput. Stat. Data Anal. 40). Without a
@@ -22,13 +23,15 @@ from numpy.typing import NDArray
 
 from ranef.covariance.factor import column_sizes
 from ranef.design.deletion import deletable, independent_sets, without_rows
+from ranef.design.specification import Specification
 from ranef.errors import ModelError
 from ranef.inference.coefficients.deviance import Deviance
 from ranef.inference.coefficients.functions import squared_distance
 from ranef.inference.effects.linearised import Linearised, is_constrained
 from ranef.inference.protocol import Inference
-from ranef.models.records import Estimate
+from ranef.models.records import CONDITIONAL, Estimate
 from ranef.models.refitting import refitted
+from ranef.models.structured import usual_starts
 from ranef.questions.checks.leverage import inverse_times, leverage, projected
 from ranef.solve.point import LinearPoint
 from ranef.solve.resources import available_cores, in_threads
@@ -43,6 +46,10 @@ Track = Callable[[Sequence[int]], Iterable[int]]
 
 MOST_SOLVED = 100_000_000
 """Sets times rows times columns up to which one step solves every set's own problem."""
+
+
+LOWER = 1e-6
+"""Difference of criteria."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,11 +281,30 @@ def _refits(model: Inference) -> WithoutRows:
     def without(keep: Bools) -> _Without:
         parts = {name: without_rows(spec, keep) for name, spec in estimate.parts.items()}
         extra = None if estimate.extra is None else estimate.extra[keep]
-        again = refitted(estimate, parts, extra, start=start, n_jobs=1)
+        begun = _starts(start, parts[CONDITIONAL])
+        again = refitted(estimate, parts, extra, start=begun, n_jobs=1)
+        if start is not None and not again.optimum.converged:
+            again = _lower(again, refitted(estimate, parts, extra, n_jobs=1))
         moved = fall(again.coefficients, again.theta, again.sigma)
         return _Without(again.beta, _vcov(again), again.theta, _deviations(again), moved)
 
     return without
+
+
+def _starts(start: Floats | None, spec: Specification) -> Floats | None:
+    """Theta to begin from; beside residuals with a structure the usual ones (m, k) too.
+
+    The likelihood without a set may have its optimum elsewhere.
+    """
+    if start is None or spec.residual is None:
+        return start
+    return np.vstack([start, *usual_starts(spec)])
+
+
+def _lower(one: Estimate, other: Estimate) -> Estimate:
+    """The second where it is proved or lower; the first is not proved."""
+    better = other.optimum.criterion < one.optimum.criterion - LOWER
+    return other if better or other.optimum.converged else one
 
 
 def _fall(model: Inference) -> Deviance:

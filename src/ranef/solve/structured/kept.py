@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ranef.covariance.factor import square_root
 from ranef.errors import ModelError
 from ranef.solve.structured.design import Batch, Chunk
+from ranef.solve.structured.factors import curvature_of_factors
 from ranef.solve.structured.marginal import curvature_of_wall, is_near_boundary, marginal_problem
 from ranef.solve.structured.moments import (
     Products,
@@ -51,8 +52,9 @@ class SolvedRows:
 
     @cached_property
     def wall(self) -> Floats:
-        """Curvature (k, k) across the boundary of R, of an optimum on it; zero of others."""
-        return curvature_of_wall(self.problem, self.at)
+        """Curvature (k, k) across the boundary of R or a factor, of an optimum on it, or zero."""
+        across_factors = curvature_of_factors(self.problem, self.at)
+        return curvature_of_wall(self.problem, self.at) + across_factors
 
     @cached_property
     def hessian(self) -> Floats:

@@ -14,6 +14,7 @@ Boyd & Vandenberghe 2004, section 11.2).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -26,10 +27,10 @@ from ranef.solve.structured.design import Batch, Chunk, clusters_of
 from ranef.solve.structured.problem import StructuredPoint, StructuredProblem
 from ranef.solve.structured.rows import CAN_BE_SINGULAR, GroupJet, RowCovariance
 from ranef.solve.structured.search import Found, search
+from ranef.solve.structured.walls import Wall, added
 
 __all__ = [
     "Beside",
-    "Wall",
     "beside_singular",
     "curvature_of_wall",
     "digits_lost",
@@ -53,61 +54,21 @@ SINGULAR_V = 1e-8
 """The same of V where the likelihood has no bound."""
 AWAY = 1e-3
 """How far the criterion that is reported may be from its optimum on the boundary."""
-PARALLEL = 0.05
-"""Misfit of a gradient to that of the barrier."""
-
-
-@dataclass(frozen=True, eq=False)
-class Wall:
-    """-sum of log|R / (tr R / n)| over patterns of groups, with derivatives in the parameters of R.
-
-    Attributes
-    ----------
-    value : float
-    gradient : (k,) float64 array
-    hessian : (k, k) float64 array
-    """
-
-    value: float
-    gradient: Floats
-    hessian: Floats
 
 
 def wall(problem: StructuredProblem, own: Floats) -> Wall:
     """Evaluate the barrier of R; raises LinAlgError where R is not positive definite."""
-    k = problem.rows.n_parameters
-    out = Wall(0.0, np.zeros(k), np.zeros((k, k)))
-    value = 0.0
+    return added(_patterns(problem, own), problem.rows.n_parameters)
+
+
+def _patterns(problem: StructuredProblem, own: Floats) -> Iterator[GroupJet]:
+    """R of each batch of groups, with second derivatives."""
     for chunk in problem.chunks:
         for batch in chunk.batches:
             rows = chunk.rows[batch.rows[:1] if batch.shared else batch.rows]
             with np.errstate(all="ignore"):
                 jet = problem.rows.at(own, rows, batch.by, True)
-                if not np.all(np.isfinite(jet.value)):
-                    raise np.linalg.LinAlgError("a residual covariance is not finite")
-                value += _add_wall(jet, out)
-    return replace(out, value=value)
-
-
-def _add_wall(jet: GroupJet, out: Wall) -> float:
-    """Add the derivatives of n log(tr R / n) - log|R| of each group; returns its value."""
-    lower = np.linalg.cholesky(jet.value)
-    pivots = np.diagonal(lower, axis1=1, axis2=2)
-    inverse = np.linalg.inv(jet.value)
-    own, n = jet.own, jet.value.shape[-1]
-    size = np.trace(jet.value, axis1=1, axis2=2)
-    ratio = inverse @ jet.first
-    sizes = np.trace(jet.first, axis1=2, axis2=3) / size
-    out.gradient[own] += n * sizes.sum(axis=1) - np.trace(ratio, axis1=2, axis2=3).sum(axis=1)
-    flat = ratio.reshape(len(own), -1)
-    turned = np.swapaxes(ratio, 2, 3).reshape(len(own), -1)
-    out.hessian[np.ix_(own, own)] += flat @ turned.T - n * (sizes @ sizes.T)
-    for (i, j), bent in jet.second.items():
-        curved = n * float(np.sum(np.trace(bent, axis1=1, axis2=2) / size))
-        curved -= float(np.sum(inverse * bent))
-        pair = [i] if i == j else [i, j]
-        out.hessian[own[pair], own[pair[::-1]]] += curved
-    return float(n * np.log(size / n).sum() - 2.0 * np.log(pivots).sum())
+            yield jet
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -428,11 +389,7 @@ def curvature_of_wall(problem: StructuredProblem, at: StructuredPoint) -> Floats
     if here is None:
         return out
     barrier = wall(problem, at.theta[f:])
-    slope, own = here.gradient[f:], barrier.gradient
-    mu = -float(slope @ own) / float(own @ own)
-    missed = float(np.linalg.norm(slope + mu * own))
-    if mu > 0 and missed < PARALLEL * float(np.linalg.norm(slope)):
-        out[f:, f:] = mu * barrier.hessian
+    out[f:, f:] = barrier.weight(here.gradient[f:]) * barrier.hessian
     return out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,7 +175,41 @@ class RowCovariance:
     def are_outside(self, theta: Floats) -> bool:
         """Whether a parameter is beyond its range, or at an end that does not belong to it."""
         beyond = np.column_stack([theta < self.limits[:, 0], theta > self.limits[:, 1]])
-        return bool(np.any(beyond | ((theta[:, None] == self.limits) & ~self.closed)))
+        if np.any(beyond | ((theta[:, None] == self.limits) & ~self.closed)):
+            return True
+        return bool(self.factors) and not self._factors_are_definite(theta)
+
+    @cached_property
+    def factors(self) -> list[tuple[RowCorrelation, slice]]:
+        """Matrices of few places in a product, of which the rows may show less than all.
+
+        R can be definite with one of them that is not, where two places meet at a distance of
+        another factor only.
+        """
+        if len(self.term.parts) < 2:
+            return []
+        return [(part, cut) for part, cut in self.parts if part.kind in ON_PLACES and part.is_whole]
+
+    def factor_jets(self, theta: Floats) -> list[GroupJet]:
+        """Each of `factors`, of all its places."""
+        out = []
+        for part, cut in self.factors:
+            places: NDArray[Any] = np.arange(len(part.names))[None]
+            found = part.at(theta[cut], places, True)
+            own = np.arange(cut.start, cut.stop)
+            out.append(GroupJet(found.value, own, found.first, found.second))
+        return out
+
+    def _factors_are_definite(self, theta: Floats) -> bool:
+        matrices = [jet.value[0] for jet in self.factor_jets(theta)]
+        if not all(np.all(np.isfinite(matrix)) for matrix in matrices):
+            return False
+        try:
+            for matrix in matrices:
+                np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            return False
+        return True
 
     def are_past_edges(self, theta: Floats) -> bool:
         """Whether a parameter is so near to where R is singular that digits are lost."""

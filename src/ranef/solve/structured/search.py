@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ranef.solve.optimum import Progress
 from ranef.solve.structured.problem import StructuredPoint, StructuredProblem
 
-__all__ = ["Found", "search", "searches_from"]
+__all__ = ["SEARCHES", "Found", "search", "searches_from"]
 
 Floats = NDArray[np.float64]
 

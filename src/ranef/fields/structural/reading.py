@@ -24,7 +24,16 @@ from ranef.fields.structural.syntax import Syntax
 from ranef.tables import Table
 from ranef.tables.accounting import Accounting
 
-__all__ = ["Rows", "Values", "group_data", "homes", "kept_rows", "read_values", "sample_moments"]
+__all__ = [
+    "Rows",
+    "Values",
+    "group_data",
+    "homes",
+    "kept_rows",
+    "read_values",
+    "refuse_matrix",
+    "sample_moments",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -81,6 +90,24 @@ class Rows:
     accounting: Accounting
     places: tuple[Ints, ...]
     units: tuple[tuple[Ints, ...], ...]
+
+
+def refuse_matrix(table: Table) -> None:
+    """Refuse a covariance or correlation matrix, whole or its lower triangle, given as rows."""
+    names = [name for name in table.columns if table.kind(name) == "numeric"]
+    if len(table) < 2 or len(names) != len(table) or len(table.columns) > len(names) + 1:
+        return
+    M = np.column_stack([table.numeric(name) for name in names])
+    M = np.where(np.isnan(M), M.T, M)
+    sizes = np.diag(M)
+    if not (np.isfinite(M).all() and (sizes > 0).all() and np.allclose(M, M.T, rtol=1e-6)):
+        return
+    if np.all(np.abs(M) <= np.sqrt(np.outer(sizes, sizes)) * (1 + 1e-6)):
+        kind = "correlation" if np.allclose(sizes, 1.0) else "covariance"
+        raise DataError(
+            f"the table is a {kind} matrix, {len(names)} symmetric rows of as many columns; the "
+            "model is fitted to rows: give the table with a row for each person"
+        )
 
 
 def read_values(syntax: Syntax, table: Table, clusters: Sequence[str], group: str | None) -> Values:

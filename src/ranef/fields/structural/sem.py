@@ -29,7 +29,7 @@ from ranef.fields.structural.fit import StructuralModelFit
 from ranef.fields.structural.model import Model, Request
 from ranef.fields.structural.mplus import is_mplus, read_mplus
 from ranef.fields.structural.parameters import CLASSES
-from ranef.fields.structural.reading import MISSING, read_values
+from ranef.fields.structural.reading import MISSING, read_values, refuse_matrix
 from ranef.fields.structural.syntax import Syntax, read_syntax
 from ranef.formula.labels import count_text
 from ranef.solve.resources import available_cores
@@ -185,6 +185,7 @@ def sem(
         group_partial, bounds, quadrature,
     )  # fmt: skip
     table = Table.of(data)
+    refuse_matrix(table)
     syntax = read_syntax(request.model)
     values = read_values(syntax, table, request.cluster, request.group)
     _warn_of_products(syntax, table)

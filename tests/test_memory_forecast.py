@@ -90,9 +90,16 @@ steep["y"] += 0.6 * (x * rng.normal(size=(q, 12))[steep.g]).sum(axis=1)
 steep["c"] = (steep.y > 0).astype(int)
 steep["n"] = steep.g * 4 + rng.integers(0, 4, n)
 slopes = " + ".join(f"x{{i}}" for i in range(12))
+x = rng.normal(size=(n, 24))
+wider = pd.DataFrame(x, columns=[f"x{{i}}" for i in range(24)])
+wider["g"] = rng.integers(0, 300, n)
+wider["y"] = rng.normal(size=n) + 0.6 * (x * rng.normal(size=(300, 24))[wider.g]).sum(axis=1)
+more = " + ".join(f"x{{i}}" for i in range(24))
 """
 OTHERS = {
     "13 columns a level": 'ranef.lmm(f"y ~ x0 + ({slopes} | g)", steep, progress=False)',
+    # at its end the search for flat directions, which three sketches of 326 vectors once took
+    "25 columns a level": 'ranef.lmm(f"y ~ x0 + ({more} | g)", wider, progress=False)',
     "quadrature": """ranef.glmm("c ~ x0 + (x1 | g)", steep, family="binomial", quadrature=5,
                                 progress=False)""",
     "quadrature, nested": """ranef.glmm("c ~ x0 + (1 | g) + (1 | n)", steep, family="binomial",

@@ -20,6 +20,7 @@ from ranef.design.terms import GroupingFactor, RandomTerm
 __all__ = [
     "DEPENDENT",
     "Sketch",
+    "Triangle",
     "images",
     "is_determined",
     "null_space",
@@ -34,6 +35,8 @@ DEPENDENT = 1e-8
 SKETCH = 2000
 BLOCK = 1 << 19
 """Numbers held at once while each direction's columns are made: 4 MB."""
+AT_ONCE = 250_000
+"""Values of rows that are brought to a triangle at once, where that is more than it holds."""
 GENERIC = 0.3
 """Correlation at which structures are looked at."""
 
@@ -55,18 +58,16 @@ def is_determined(term: RandomTerm, factor: GroupingFactor, residual: Floats | N
             return False
         z = q * np.sqrt(len(z))  # which spans the same matrices
     n, slopes = len(z), _slopes(term)
-    moved = []
     rng = np.random.default_rng(0)
     count = len(slopes) + (residual is not None)
-    sketch = Sketch(n, rng)
+    sketch, triangle = Sketch(n, rng), Triangle(count)
     for _ in range(probes_for(count, n)):
         w = rng.standard_normal(n)
         short = [sketch(block) for block in images(z, factor, slopes, w, term.kernel)]
         short += [] if residual is None else [sketch((residual * w)[:, None])]
-        moved.append(np.hstack(short))
-    M = np.vstack(moved)
-    size = np.linalg.norm(M, axis=0)
-    return bool(np.all(size > 0)) and len(null_space(M / size)) == 0
+        triangle.add(np.hstack(short))
+    size = np.linalg.norm(triangle.R, axis=0)
+    return bool(np.all(size > 0)) and len(null_space(triangle.R / size)) == 0
 
 
 def without_correlations(term: RandomTerm) -> RandomTerm:
@@ -131,14 +132,41 @@ def images(
         yield out
 
 
-def null_space(M: Floats) -> Floats:
-    """Orthonormal rows (d, c) that M (m, c) takes to zero."""
-    # of many rows the triangle says the same; their orthogonal matrix is (m, m)
-    few = np.asarray(np.linalg.qr(M, mode="r")) if len(M) > M.shape[1] else M
-    _, s, Vt = np.linalg.svd(few, full_matrices=True)
-    values = np.zeros(M.shape[1])
+def null_space(R: Floats) -> Floats:
+    """Orthonormal rows (d, c) that a triangle (at most c, c) takes to zero."""
+    _, s, Vt = np.linalg.svd(R, full_matrices=True)
+    values = np.zeros(R.shape[1])
     values[: len(s)] = s
     return np.asarray(Vt[values <= DEPENDENT * max(float(values.max(initial=0.0)), 1.0)])
+
+
+class Triangle:
+    """What orthogonal transformations leave of many rows: R'R = M'M, and M's null space.
+
+    Rows come some at a time, and are not kept: (c, c) is held where M may be much larger.
+
+    Attributes
+    ----------
+    R : (at most c, c) float64 array
+
+    Examples
+    --------
+    >>> triangle = Triangle(2)
+    >>> for _ in range(3):
+    ...     triangle.add(np.array([[3.0, 0.0], [0.0, 1.0]]))
+    >>> (triangle.R.T @ triangle.R).round(12).tolist()
+    [[27.0, 0.0], [0.0, 3.0]]
+    """
+
+    def __init__(self, columns: int) -> None:
+        self.R = np.empty((0, columns))
+
+    def add(self, rows: Floats) -> None:
+        c = self.R.shape[1]
+        step = max(AT_ONCE // max(c, 1), 2 * c)
+        for first in range(0, len(rows), step):
+            below = np.vstack((self.R, rows[first : first + step]))
+            self.R = np.asarray(np.linalg.qr(below, mode="r"))
 
 
 class Sketch:

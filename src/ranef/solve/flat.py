@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.design.determinacy import DEPENDENT, Sketch, images, null_space, probes_for
+from ranef.design.determinacy import DEPENDENT, Sketch, Triangle, images, null_space, probes_for
 from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError
 from ranef.solve.layout import nests
@@ -207,22 +207,21 @@ def null_directions(
     probes = probes_for(count, n - p)
     rng = np.random.default_rng(0)
     basis = None if predictor.X is None or p == 0 else _orthogonal(predictor.X)
-    columns, plain, scale = [], [], np.zeros(count)
-    sketch = Sketch(n, rng)
+    scale, sketch = np.zeros(count), Sketch(n, rng)
+    projected, plain = Triangle(count), Triangle(count)
     short = None if basis is None else sketch(basis)
     for _ in range(probes):
         w = rng.standard_normal(n)
         kept = _derivatives(
             model.terms, factors, coordinates, predictor.residual, _without(basis, w)
         )
-        columns.append(np.hstack([_sketched(sketch, block, basis, short) for block in kept]))
+        projected.add(np.hstack([_sketched(sketch, block, basis, short) for block in kept]))
         free = _derivatives(model.terms, factors, coordinates, predictor.residual, w)
         raw = [(sketch(block), np.einsum("nk,nk->k", block, block)) for block in free]
-        plain.append(np.hstack([sums for sums, _ in raw]))
+        plain.add(np.hstack([sums for sums, _ in raw]))
         scale += np.concatenate([squares for _, squares in raw])
     size = np.sqrt(np.where(scale > 0, scale, 1.0))
-    M, untouched = _stacked(columns, size), _stacked(plain, size)
-    N = null_space(M)
+    N, untouched = null_space(projected.R / size), plain.R / size
     change = _user_scale(model.terms, coordinates, len(predictor.residual))
     nulls = [
         _null(model, theta, coordinates, change, row, untouched, size)
@@ -248,7 +247,9 @@ def _of_dependent_columns(
         term = model.terms[t]
         if term.term.structure != "us" or term.size < 2 or np.any(parts[t]):
             continue
-        _, values, vectors = np.linalg.svd(np.linalg.qr(term.term.z @ term.basis)[1])
+        columns = Triangle(term.size)
+        columns.add(term.term.z)
+        _, values, vectors = np.linalg.svd(columns.R @ term.basis)
         values = np.append(values, np.zeros(term.size - len(values)))
         for v in vectors[values <= DEPENDENT * values[0]]:
             user = term.basis @ v
@@ -365,14 +366,6 @@ def _coordinates(term: Term, t: int, theta: Floats) -> list[Coordinate]:
         for entry, slope in enumerate(slopes)
         if np.isfinite(slope).all() and np.any(slope)
     ]
-
-
-def _stacked(parts: list[Floats], size: Floats) -> Floats:
-    """The parts below each other, columns divided by their size; the parts are given away."""
-    out = np.vstack(parts)
-    parts.clear()
-    out /= size
-    return out
 
 
 def _derivatives(

@@ -1,5 +1,7 @@
 #include "tail.hpp"
 
+#include <algorithm>
+
 #include "dense.hpp"
 #include "dense_tail.hpp"
 #include "levels.hpp"
@@ -7,25 +9,34 @@
 
 namespace ranef {
 
+namespace {
+
+constexpr int most_columns = 256; // that are brought together for one product with a kernel
+
+} // namespace
+
 std::unique_ptr<Tail> make_tail(const Blocks& blocks, int threads) {
     if (blocks.sparse) return std::make_unique<SparseTail>(blocks, threads);
     return std::make_unique<DenseTail>(blocks, threads);
 }
 
 void kernel_times(const Blocks& b, Vector& v, int columns, bool transposed) {
+    const int ld = static_cast<int>(v.size() / std::max(columns, 1));
+    Vector part;
     for (int t : b.tail) {
         const Factor& f = b.factors[t];
         if (!f.kernel) continue;
-        const int ld = static_cast<int>(v.size() / columns);
-        Vector part(static_cast<size_t>(f.q) * columns);
-        for (int a = 0; a < f.r; ++a) {
-            for (int c = 0; c < columns; ++c)
-                for (int l = 0; l < f.q; ++l)
-                    part[at(l, c, f.q)] = v[at(f.column + l * f.r + a, c, ld)];
-            triangle_times(f.q, columns, f.kernel->data(), f.q, transposed, part.data(), f.q);
-            for (int c = 0; c < columns; ++c)
-                for (int l = 0; l < f.q; ++l)
-                    v[at(f.column + l * f.r + a, c, ld)] = part[at(l, c, f.q)];
+        part.resize(static_cast<size_t>(f.q) * std::min(columns, most_columns));
+        for (int first = 0; first < columns; first += most_columns) {
+            const int count = std::min(most_columns, columns - first);
+            for (int a = 0; a < f.r; ++a) {
+                double* own = v.data() + at(f.column + a, first, ld);
+                for (int c = 0; c < count; ++c)
+                    for (int l = 0; l < f.q; ++l) part[at(l, c, f.q)] = own[at(l * f.r, c, ld)];
+                triangle_times(f.q, count, f.kernel->data(), f.q, transposed, part.data(), f.q);
+                for (int c = 0; c < count; ++c)
+                    for (int l = 0; l < f.q; ++l) own[at(l * f.r, c, ld)] = part[at(l, c, f.q)];
+            }
         }
     }
 }

@@ -92,8 +92,8 @@ study: $(STAMPS)/package $(STAMPS)/test
 SANITIZED := $(addprefix tests/test_,core_safety engine laplace curvature quadrature \
     quadrature_nested families_density structures moments many_fixed questions_kept \
     sparse_tail iterative sem_numbers dynamic metagenomics_kernels gwas_genotypes \
-    imaging_repeated imaging_group)
-SHARED := tests/test_core_safety
+    imaging_repeated imaging_group whitening squares)
+SHARED := $(addprefix tests/test_,core_safety whitening squares)
 
 sanitize: $(STAMPS)/package $(STAMPS)/test
 	PYTHON=$(RUN)/python sh tools/sanitize.sh address,undefined $(addsuffix .py,$(SANITIZED))

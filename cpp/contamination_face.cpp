@@ -7,6 +7,7 @@
 
 #include "arrays.hpp"
 #include "faces.hpp"
+#include "pieces.hpp"
 
 using namespace nb::literals;
 
@@ -92,8 +93,10 @@ nb::tuple on_grid(Input<1> reads, Input<1> rate, Input<1> spill, Codes shift, Co
         furthest = std::max(furthest, std::abs(held.shift[p]) + held.reach[p]);
     need(furthest * step < 300, "shifts must stay below 300");
     need(pairs.P <= most_table / nodes, "the table is too large");
-    Vector plain(pairs.P * nodes), shifted(pairs.P * nodes), top(pairs.P);
+    Vector plain, shifted, top(pairs.P);
     unlocked([&] {
+        plain = taken_in_pieces(pairs.P * nodes);
+        shifted = taken_in_pieces(pairs.P * nodes);
         counts_on_grid(pairs, held.view(), grid, phi, plain.data(), shifted.data(), top.data());
     });
     return nb::make_tuple(to_array(std::move(plain), {pairs.P, nodes}),
@@ -104,8 +107,11 @@ Array shifted_rows(Input<2> values, Codes shift, Codes reach, Input<1> side) {
     const std::size_t P = values.shape(0), K = values.shape(1);
     need(K >= 1 && K <= most_grid, "the grid must have 1 to 10000 nodes");
     const HeldShifts held(shift, reach, side, P);
-    Vector out(P * K);
-    unlocked([&] { shift_rows(P, K, held.view(), values.data(), out.data()); });
+    Vector out;
+    unlocked([&] {
+        out = taken_in_pieces(P * K);
+        shift_rows(P, K, held.view(), values.data(), out.data());
+    });
     return to_array(std::move(out), {P, K});
 }
 
@@ -119,8 +125,10 @@ nb::tuple mix(Input<2> without, Input<2> jump, Input<2> with, Input<1> pi, Input
     check_places(zero_row, P, zero.shape(0), "a row of zero");
     check_places(place, P, leaves, "a leaf");
     const auto rows = copied(zero_row), places = copied(place);
-    Vector mixed(P * K), leaf(leaves * K, 0.0);
+    Vector mixed, leaf;
     unlocked([&] {
+        mixed = taken_in_pieces(P * K);
+        leaf = taken_in_pieces(leaves * K);
         mix_counts(mixture, scale.data(), zero.data(), rows.data(), places.data(), mixed.data(),
                    leaf.data());
     });

@@ -3,25 +3,16 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <condition_variable>
-#include <cstdio>
-#include <cstdlib>
-#include <memory>
-#include <mutex>
 #include <numeric>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "dense_panels.hpp"
 #include "pieces.hpp"
+#include "spectrum.hpp"
 #include "sums.hpp"
 #include "threads.hpp"
-
-#if defined(__GLIBC__)
-#include <unistd.h>
-#endif
 
 namespace ranef {
 
@@ -399,101 +390,15 @@ void times_triangle(int n, int k, const double* K, int ldk, bool transposed, dou
     }
 }
 
-namespace {
-
-// The spectrum of a matrix of its own, which may outlive the call that asked for it.
-struct Spectrum {
-    std::vector<double> values, vectors;
-    bool good = false, done = false;
-    std::mutex mutex;
-    std::condition_variable ended;
-};
-
-bool eigen_by_lapack(int n, double* A, double* values, double* vectors);
-
-// Decompositions that nobody waits for any more, or that are still waited for.
-std::atomic<int> aside{0};
-
-// The end of the process takes from LAPACK what such a decomposition works on: by then all is
-// written and Python has ended, so that nothing is lost where the rest of the end is left out.
-void end_in_order() {
-#if defined(__GLIBC__)
-    const auto end = [](int status, void*) {
-        if (aside.load() == 0) return;
-        std::fflush(nullptr);
-        _exit(status);
-    };
-    on_exit(end, nullptr);
-#elif defined(__APPLE__)
-    std::atexit([] {
-        while (aside.load() > 0) std::this_thread::sleep_for(Watch::often);
-    });
-#endif
-}
-
-// LAPACK cannot be stopped: what it was given is left to it, on a thread of its own.
-bool eigen_aside(int n, double* A, double* values, double* vectors) {
-    const auto own = std::make_shared<Spectrum>();
-    const std::size_t size = static_cast<std::size_t>(n) * n;
-    own->values.resize(n);
-    own->vectors.assign(A, A + size);
-    static std::once_flag once;
-    std::call_once(once, end_in_order);
-    const auto work = [own, n]() noexcept {
-        bool good = false;
-        try {
-            std::vector<double> vectors(own->vectors.size());
-            good = eigen_by_lapack(n, own->vectors.data(), own->values.data(), vectors.data());
-            own->vectors.swap(vectors);
-        } catch (...) { // too little memory
-        }
-        const std::lock_guard<std::mutex> guard(own->mutex);
-        own->good = good;
-        own->done = true;
-        own->ended.notify_all();
-        --aside;
-    };
-    ++aside;
-    try {
-        std::thread(work).detach();
-    } catch (const std::system_error&) {
-        --aside;
-        return eigen_by_lapack(n, A, values, vectors);
-    }
-    std::unique_lock<std::mutex> lock(own->mutex);
-    while (!own->ended.wait_for(lock, Watch::often, [&] { return own->done; })) {
-        lock.unlock();
-        Watch::poll();
-        lock.lock();
-    }
-    if (!own->good) return false;
-    std::copy(own->values.begin(), own->values.end(), values);
-    std::copy(own->vectors.begin(), own->vectors.end(), vectors);
-    return true;
-}
-
-bool eigen_by_lapack(int n, double* A, double* values, double* vectors) {
-    char job = 'V', triangle = 'L';
-    int info = 0, least_work = -1, least_integers = -1, whole = 0;
-    double size = 0;
-    lapack().syevd(&job, &triangle, &n, A, &n, values, &size, &least_work, &whole, &least_integers,
-                   &info);
-    if (info != 0) return false;
-    int work_size = static_cast<int>(size), integers_size = whole;
-    std::vector<double> work(work_size);
-    std::vector<int> integers(integers_size);
-    std::copy(A, A + static_cast<std::size_t>(n) * n, vectors);
-    lapack().syevd(&job, &triangle, &n, vectors, &n, values, work.data(), &work_size,
-                   integers.data(), &integers_size, &info);
-    return info == 0;
-}
-
-} // namespace
-
 void eigen_symmetric(int n, double* A, double* values, double* vectors) {
     if (n > most_jacobi && lapack().syevd) {
-        const bool long_work = 4.0 * n * n * n > operations_at_once;
-        if ((long_work ? eigen_aside : eigen_by_lapack)(n, A, values, vectors)) return;
+        const std::size_t size = static_cast<std::size_t>(n) * n;
+        Spectrum found;
+        if (spectrum(n, n, taken_in_pieces(size, A), found)) {
+            std::copy(found.values.begin(), found.values.end(), values);
+            std::copy(found.vectors.begin(), found.vectors.end(), vectors);
+            return;
+        }
     }
     std::vector<double> V(static_cast<std::size_t>(n) * n, 0.0);
     for (int i = 0; i < n; ++i) V[at(i, i, n)] = 1;

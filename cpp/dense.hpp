@@ -21,6 +21,9 @@ struct Lapack {
                             double*, double*, int*);
     using syevd_t = void (*)(char*, char*, int*, double*, int*, double*, double*, int*, int*, int*,
                              int*);
+    using syevr_t = void (*)(char*, char*, char*, int*, double*, int*, double*, double*, int*, int*,
+                             double*, int*, double*, double*, int*, int*, double*, int*, int*, int*,
+                             int*);
     potrf_t potrf = nullptr;
     potri_t potri = nullptr;
     trsm_t trsm = nullptr;
@@ -29,6 +32,7 @@ struct Lapack {
     syrk_t syrk = nullptr;
     gemm_t gemm = nullptr;
     syevd_t syevd = nullptr;
+    syevr_t syevr = nullptr;
 };
 
 // Orders up to this run without LAPACK.

@@ -67,6 +67,11 @@ void set_lapack(const nb::dict& blas, const nb::dict& lapack_table) {
     table.syevd = reinterpret_cast<Lapack::syevd_t>(routine(
         lapack_table, "dsyevd",
         "void (char *, char *, int *, @ *, int *, @ *, @ *, int *, int *, int *, int *)", dl));
+    table.syevr = reinterpret_cast<Lapack::syevr_t>(routine(
+        lapack_table, "dsyevr",
+        "void (char *, char *, char *, int *, @ *, int *, @ *, @ *, int *, int *, @ *, int *, @ *, "
+        "@ *, int *, int *, @ *, int *, int *, int *, int *)",
+        dl));
     lapack() = table;
 }
 
@@ -157,6 +162,7 @@ NB_MODULE(_core, m) {
     bind_imaging(m);
     bind_iterative(m);
     bind_messages(m);
+    bind_squares(m);
     bind_structure(m);
     bind_whitening(m);
     bind_genotypes(m);

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
+#include <vector>
 
 #include "watch.hpp"
 
@@ -24,6 +26,23 @@ void in_pieces(int count, double operations_each, Piece&& piece) {
         if (from > 0) Watch::poll();
         piece(from, std::min(size, count - from));
     }
+}
+
+// Values that the system hands out as they are touched, which takes it long where they are many:
+// zeros, or those of another place.
+inline std::vector<double> taken_in_pieces(std::size_t count, const double* from = nullptr) {
+    constexpr std::size_t piece = std::size_t{1} << 22;
+    std::vector<double> out;
+    out.reserve(count);
+    while (out.size() < count) {
+        const std::size_t size = std::min(piece, count - out.size());
+        if (from)
+            out.insert(out.end(), from + out.size(), from + out.size() + size);
+        else
+            out.resize(out.size() + size);
+        Watch::poll();
+    }
+    return out;
 }
 
 } // namespace ranef

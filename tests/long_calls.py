@@ -368,9 +368,19 @@ def shapes(threads: int) -> Iterator[tuple[str, Call]]:
     yield "hermite", lambda: _core.hermite(1000)
 
 
+def squares(threads: int) -> Iterator[tuple[str, Call]]:
+    n = 8000
+    A = np.eye(n) + 0.5
+    yield "cholesky", lambda: _core.cholesky(A)
+    yield "inverse", lambda: _core.inverse(A)
+    few = rng.normal(size=(2000, 2000))
+    yield "spectrum", lambda: _core.spectrum(few + few.T, 2000)
+    yield "spectrum (largest)", lambda: _core.spectrum(few + few.T, 10)
+
+
 GROUPS = (
     crossed, sparse, many_rows, generalised, iterative, images, genomes, reads, processes,
-    structural, shapes, residuals,
+    structural, shapes, residuals, squares,
 )  # fmt: skip
 SOON = 20.0 if "RANEF_SANITIZED" in os.environ else 1.0
 """Seconds of work that a call may go on after the alarm; a sanitizer multiplies them."""

@@ -125,7 +125,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs an alarm")
 @pytest.mark.parametrize(
-    "group", ["structural", "processes", "shapes", "reads", "genomes", "residuals"]
+    "group", ["structural", "processes", "shapes", "reads", "genomes", "residuals", "squares"]
 )
 def test_a_long_call_of_a_field_is_stopped_within_a_second(group):
     """Within one call, not between two; those that need large tables run by `make study`."""

@@ -215,6 +215,9 @@ def entries() -> list[Entry]:
         Entry("sparse_cost", _core.sparse_cost, dict(
             leader=codes, leader_levels=Q, codes=[crossed, coarse], levels=[3, 4], sizes=[1, 2])),
         Entry("has_lapack", _core.has_lapack, {}),
+        Entry("cholesky", _core.cholesky, dict(A=np.eye(3))),
+        Entry("inverse", _core.inverse, dict(A=np.eye(3))),
+        Entry("spectrum", _core.spectrum, dict(A=np.eye(3), count=2)),
         Entry("trapezoid", _core.trapezoid, dict(psi=np.eye(3), rank=2)),
         Entry("hermite", _core.hermite, dict(count=5)),
         Entry("count_genotypes", _core.count_genotypes, CHOSEN),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import ModelError
+from ranef.squares import cholesky
 
 __all__ = ["column_sizes", "lower_entries", "lower_factor", "square_root", "standard_deviations"]
 
@@ -128,7 +129,7 @@ def lower_factor(psi: Floats) -> Floats:
 def _factor_of_correlations(corr: Floats) -> Floats:
     rounding = 8.0 * len(corr) * np.finfo(np.float64).eps
     try:
-        lam = np.linalg.cholesky(corr)
+        lam = cholesky(corr)
     except np.linalg.LinAlgError:
         pass
     else:

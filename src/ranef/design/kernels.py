@@ -14,6 +14,7 @@ from ranef import arguments
 from ranef.design.matrix import check_memory
 from ranef.errors import DataError, LevelError, ModelError, UnknownColumnError, suggestion
 from ranef.formula.labels import level_text, list_text
+from ranef.squares import cholesky, eigen, solve_factored
 
 __all__ = ["FurtherLevels", "further_levels", "kernel_of"]
 
@@ -188,10 +189,8 @@ def _inverted(precision: Any, chosen: list[int], name: str) -> Floats:
             raise indefinite
         columns = factor.solve(unit)
     else:
-        from scipy.linalg import cho_factor, cho_solve
-
         try:
-            columns = cho_solve(cho_factor(precision), unit)
+            columns = solve_factored(cholesky(precision), unit)
         except np.linalg.LinAlgError:
             raise indefinite from None
     K = columns[chosen]
@@ -278,9 +277,9 @@ def _checked(matrix: Floats, name: str) -> Floats:
     matrix = np.ascontiguousarray((matrix + matrix.T) / 2)
     lifted = matrix + (DEFINITENESS * size + 1e-300) * np.eye(len(matrix))
     try:
-        np.linalg.cholesky(lifted)
+        cholesky(lifted)
     except np.linalg.LinAlgError:
-        lowest = float(np.linalg.eigvalsh(matrix)[0])
+        lowest = float(eigen(matrix)[0][0])
         raise DataError(
             f"kernel {name!r} is not positive semidefinite: its smallest eigenvalue is {lowest:.3g}"
         ) from None

@@ -13,6 +13,7 @@ from ranef.design.terms import ResidualTerm
 from ranef.errors import ModelError
 from ranef.models.records import LinearEstimate
 from ranef.solve.structured.rows import RowCovariance, row_covariance
+from ranef.squares import cholesky, inverse_of_triangle
 
 __all__ = [
     "Noise",
@@ -130,7 +131,7 @@ class Noise:
             return sparse.diags_array(self.roots**2, format="csr")
         places, columns, values = [], [], []
         for rows, lower in self._factors:
-            half = np.linalg.inv(lower)
+            half = inverse_of_triangle(lower)
             K = np.swapaxes(half, 1, 2) @ half * self.roots[rows][:, :, None]
             K = K * self.roots[rows][:, None, :]
             places.append(np.broadcast_to(rows[:, :, None], K.shape).ravel())
@@ -169,9 +170,7 @@ def _root(R: Floats) -> Floats:
     size = np.diagonal(R, axis1=1, axis2=2).max(axis=1)
     for more in (0.0, 1e-10):
         with contextlib.suppress(np.linalg.LinAlgError):
-            return np.asarray(
-                np.linalg.cholesky(R + more * size[:, None, None] * np.eye(R.shape[1]))
-            )
+            return cholesky(R + more * size[:, None, None] * np.eye(R.shape[1]))
     raise ModelError(
         "the residuals have no covariance at the parameters of this fit; use a simpler structure"
     )

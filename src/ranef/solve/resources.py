@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 from ranef import _core
 from ranef.errors import ModelError
+from ranef.squares import use_lapack
 
 __all__ = [
     "LARGE_ORDER",
@@ -141,26 +142,6 @@ def _free_memory() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def use_lapack() -> None:
-    """Hand SciPy's BLAS and LAPACK to the core, once.
-
-    Raises
-    ------
-    ModelError
-        When SciPy's routines do not have the signatures that the core calls.
-    """
-    if _core.has_lapack():
-        return
-    from scipy.linalg import cython_blas, cython_lapack
-
-    try:
-        _core.set_lapack(cython_blas.__pyx_capi__, cython_lapack.__pyx_capi__)
-    except ValueError as error:
-        raise ModelError(
-            f"this SciPy cannot be used for large models: {error}; install SciPy from PyPI"
-        ) from error
 
 
 @cache

@@ -12,6 +12,7 @@ from ranef.display.answer import Answer
 from ranef.display.columns import Column, Fixed, Listing
 from ranef.elsewhere import explained_methods
 from ranef.errors import ModelError
+from ranef.squares import eigen
 
 __all__ = ["Components", "components"]
 
@@ -74,13 +75,11 @@ def components(
     K: Floats, fid: tuple[str, ...], iid: tuple[str, ...], n: int, library: str
 ) -> Components:
     """Return the leading eigenvectors of a matrix centred over its samples."""
-    from scipy.linalg import eigh
-
     N = len(K)
     if n > N - 1:
         raise ModelError(f"{N:,} samples have at most {N - 1:,} components, not {n:,}")
     centred = K - K.mean(axis=0) - K.mean(axis=1)[:, None] + K.mean()
-    values, vectors = eigh(centred, subset_by_index=[N - n, N - 1], check_finite=False)
+    values, vectors = eigen(centred, n)
     values, vectors = values[::-1], vectors[:, ::-1]
     largest = vectors[np.argmax(np.abs(vectors), axis=0), np.arange(n)]
     scores = np.ascontiguousarray(vectors * np.sign(largest))

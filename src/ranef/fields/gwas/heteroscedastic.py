@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import squares
 from ranef.errors import DataError
 from ranef.fields.gwas.engine import Columns
 from ranef.fields.gwas.profiles import COLLINEAR
@@ -85,12 +86,12 @@ def prepare_varying(
         )
     if U is None:
         return _unrelated(W, unit, sigma2)
-    P = (U / (lambda_ * d + 1.0)) @ U.T
+    P = squares.product(U / (lambda_ * d + 1.0), U.T)
     if W.shape[1]:
         VW = P @ W
         P -= VW @ np.linalg.solve(W.T @ VW, VW.T)
     P = 0.5 * (P + P.T)
-    inverse = np.linalg.inv(P * P)
+    inverse = squares.inverse(P * P)
     return Varying(
         len(y), W.shape[1], sigma2, P @ unit, np.diag(P).copy(), lambda rows: rows @ P,
         lambda rows: rows @ inverse,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError, ModelError
+from ranef.squares import cholesky, inverse_of_triangle, product
 
 __all__ = ["LogisticNull", "centred", "fit_logistic"]
 
@@ -244,19 +245,17 @@ class _Mode:
 
 def _factored(K: Floats, D: Floats, tau: float) -> Floats:
     """L with L L' = I + tau D^1/2 K D^1/2."""
-    from scipy.linalg.lapack import dpotrf
-
     s = np.sqrt(D)
     B = s[:, None] * K * s
     B *= tau
     B[np.diag_indices_from(B)] += 1.0
-    L, failed = dpotrf(B, lower=1, clean=1, overwrite_a=1)
-    if failed:
+    try:
+        return cholesky(B)
+    except np.linalg.LinAlgError:
         raise DataError(
             "the relationship is indefinite, and no covariance has an eigenvalue below zero; make "
             "one of genotypes by gwas.grm()"
-        )
-    return np.asarray(L)
+        ) from None
 
 
 def _mode(y: Floats, W: Floats, K: Floats, tau: float, start: _Mode) -> _Mode:
@@ -314,17 +313,15 @@ class _Working:
 
     @classmethod
     def of(cls, y: Floats, W: Floats, K: Floats, tau: float, mode: _Mode) -> _Working:
-        from scipy.linalg.lapack import dtrtri
-
         mu = probability(mode.eta)
         D = np.maximum(mu * (1.0 - mu), 1e-12)
-        half, _ = dtrtri(_factored(K, D, tau), lower=1, overwrite_c=1)
+        half = inverse_of_triangle(_factored(K, D, tau))
         root = np.ascontiguousarray(half) * np.sqrt(D)
         N, inverse = _projector(root.T @ (root @ W), W)
         if tau > SMALL_TAU:
             whole = (len(y) - float(np.sum(half * half))) / tau
         else:
-            whole = float(np.sum((root @ K) * root))
+            whole = float(np.sum(product(root, K) * root))
         trace = whole - float(np.sum((K @ N) * N))
         PY = y - mu
         KPY = K @ PY

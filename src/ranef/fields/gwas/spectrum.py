@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import squares
+
 __all__ = [
     "HIGHEST",
     "LOWEST",
@@ -73,11 +75,9 @@ class Rotated:
 def eigen(K: Floats) -> tuple[Floats, Floats]:
     """Return eigenvalues, (n,), and eigenvectors, (n, n) by column, of a symmetric matrix.
 
-    K is overwritten. Eigenvalues that are zero but for rounding are zero.
+    Eigenvalues that are zero but for rounding are zero.
     """
-    from scipy.linalg import eigh
-
-    d, U = eigh(K, driver="evd", overwrite_a=True, check_finite=False)
+    d, U = squares.eigen(K)
     d = np.where(np.abs(d) < SMALLEST_EIGENVALUE, 0.0, d)
     return d, U
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ranef.inference.effects.posterior import effect_posterior
 from ranef.models.records import Estimate
+from ranef.squares import eigen
 
 __all__ = ["RelatedEffects", "related_effects"]
 
@@ -71,7 +72,7 @@ def related_effects(
 
 def _regression(observed: Floats, cross: Floats) -> Floats:
     """K_21 K_11^-, a generalised inverse where K_11 is singular."""
-    values, vectors = np.linalg.eigh(observed)
+    values, vectors = eigen(observed)
     kept = values > SINGULAR * max(float(values[-1]), 1e-300)
     V = vectors[:, kept]
     return np.asarray((cross @ V / values[kept]) @ V.T)

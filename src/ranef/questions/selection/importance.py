@@ -28,6 +28,7 @@ from ranef.questions.selection.generalised_importance import drawn
 from ranef.questions.selection.held_out import UnitScores
 from ranef.questions.selection.left_out import LinearModel, rows_of
 from ranef.questions.selection.pareto import LARGEST, pareto_smoothed
+from ranef.squares import inverse
 
 __all__ = ["leave_out"]
 
@@ -173,7 +174,7 @@ def _given_the_others(model: LinearModel, block: _Block, rest: Floats, sigma: fl
     for term, psi in zip(spec.terms, model.psis, strict=True):
         codes, z = spec.factors[term.factor].codes[rows], term.z[rows]
         V = V + np.where(codes[:, None] == codes, z @ psi @ z.T, 0.0)
-    Q = np.linalg.inv(V)
+    Q = inverse(V)
     pulled = Q @ rest[rows]
     if len(block.sets) == len(rows):  # single rows, in the order of their sets
         at = np.concatenate(block.sets)

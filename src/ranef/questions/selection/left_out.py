@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import squares
 from ranef.covariance import structure_of
 from ranef.covariance.factor import square_root
 from ranef.derivatives import linear
@@ -316,13 +317,10 @@ class _Blocks:
             own, columns = codes[rows], z[rows]
             products = columns @ psi @ np.swapaxes(columns, 1, 2)
             V = V + np.where(own[:, :, None] == own[:, None, :], products, 0.0)
-        return _Batch(blocks, rows, np.asarray(np.linalg.inv(V)))
+        return _Batch(blocks, rows, squares.inverse(V))
 
     def _solve(self) -> None:
         """Covariance C of fixed and shared effects, and their estimates."""
-        from scipy.linalg import cho_factor, cho_solve
-        from scipy.linalg.lapack import dpotri
-
         spec, p, q = self.model.spec, self.model.spec.p, self.shared
         y = spec.y if spec.offset is None else spec.y - spec.offset
         T, right = np.zeros((p + q, p + q)), np.zeros(p + q)
@@ -348,10 +346,8 @@ class _Blocks:
         T[p:, :p], T[p:, p:] = T[:p, p:].T, cross.total().reshape(q, q)
         if self.prior is None:
             T[np.arange(p, p + q), np.arange(p, p + q)] += 1.0
-            lower, _ = cho_factor(T, lower=True, overwrite_a=True)
-            self.gamma = cho_solve((lower, True), right)
-            half, _ = dpotri(lower, lower=1, overwrite_c=1)
-            self.C = np.tril(half) + np.tril(half, -1).T
+            self.gamma = squares.solve(T, right[:, None])[:, 0]
+            self.C = squares.inverse(T)
             return
         # effects with covariance D that may be singular: (D T + I) in place of T + D^-1
         T[p:] = self.prior @ T[p:]

@@ -23,6 +23,7 @@ from ranef.solve.structured.design import Chunk
 from ranef.solve.structured.kept import SolvedRows
 from ranef.solve.structured.moments import batch_steps
 from ranef.solve.structured.problem import structured_problem
+from ranef.squares import inverse
 
 __all__ = ["RowSolves", "rows_at"]
 
@@ -103,5 +104,5 @@ def _inverse_diagonal(found: SolvedRows, chunk: Chunk) -> Floats:
             out[batch.rows] = steps.inverse.diagonal
             continue
         R = found.jet(chunk, batch).value
-        out[batch.rows] = np.diagonal(np.linalg.inv(R), axis1=1, axis2=2)
+        out[batch.rows] = np.diagonal(inverse(R), axis1=1, axis2=2)
     return out

@@ -25,6 +25,7 @@ from ranef.solve.structured.moments import (
 )
 from ranef.solve.structured.problem import StructuredPoint, StructuredProblem
 from ranef.solve.structured.rows import GroupJet
+from ranef.squares import solve
 
 __all__ = ["SolvedRows", "keep_solved", "solved_rows"]
 
@@ -232,7 +233,7 @@ class SolvedRows:
                 continue
             R = self.jet(chunk, batch).value
             wide = np.broadcast_to(R, (len(batch.rows), *R.shape[1:]))
-            out[batch.rows] = np.linalg.solve(wide, Y[batch.rows])
+            out[batch.rows] = solve(wide, Y[batch.rows])
         return out
 
     def effects_of(self, Y: Floats) -> tuple[tuple[Floats, ...], Floats]:

@@ -21,6 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import squares
 from ranef.covariance.structure import Structure
 from ranef.solve.optimum import Progress
 from ranef.solve.structured.design import Batch, Chunk, clusters_of
@@ -355,7 +356,7 @@ def _least_variance(problem: StructuredProblem, theta: Floats) -> float:
             with np.errstate(all="ignore"):
                 R = problem.rows.at(own, rows, batch.by).value
             try:
-                pivots = np.diagonal(np.linalg.cholesky(R), axis1=1, axis2=2) ** 2
+                pivots = np.diagonal(squares.cholesky(R), axis1=1, axis2=2) ** 2
             except np.linalg.LinAlgError:
                 return 0.0
             most = np.diagonal(R, axis1=1, axis2=2).max(axis=1)

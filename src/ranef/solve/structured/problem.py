@@ -39,6 +39,7 @@ from ranef.solve.structured.rows import (
     RowCovariance,
     row_covariance,
 )
+from ranef.squares import cholesky
 
 __all__ = [
     "Along",
@@ -241,7 +242,7 @@ class StructuredProblem:
                     continue
                 R = self.rows.at(own, rows, batch.by).value
                 try:
-                    pivots = np.diagonal(np.linalg.cholesky(R), axis1=1, axis2=2) ** 2
+                    pivots = np.diagonal(cholesky(R), axis1=1, axis2=2) ** 2
                 except np.linalg.LinAlgError:
                     return 0.0
                 least = min(least, float((pivots / np.diagonal(R, axis1=1, axis2=2)).min()))

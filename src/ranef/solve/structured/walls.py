@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import squares
 from ranef.solve.structured.rows import GroupJet
 
 __all__ = ["Wall", "added"]
@@ -54,9 +55,9 @@ def added(jets: Iterable[GroupJet], parameters: int) -> Wall:
 
 def _add(jet: GroupJet, out: Wall) -> float:
     """Add the derivatives of n log(tr R / n) - log|R| of each group; returns its value."""
-    lower = np.linalg.cholesky(jet.value)
+    lower = squares.cholesky(jet.value)
     pivots = np.diagonal(lower, axis1=1, axis2=2)
-    inverse = np.linalg.inv(jet.value)
+    inverse = squares.inverse(jet.value)
     own, n = jet.own, jet.value.shape[-1]
     size = np.trace(jet.value, axis1=1, axis2=2)
     ratio = inverse @ jet.first

@@ -8,8 +8,9 @@ some passes over the rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ __all__ = [
     "is_determined",
     "null_space",
     "probes_for",
+    "side_by_side",
     "without_correlations",
 ]
 
@@ -33,8 +35,8 @@ Floats = NDArray[np.float64]
 DEPENDENT = 1e-8
 """Singular value of the normalised columns that counts as none."""
 SKETCH = 2000
-BLOCK = 1 << 19
-"""Numbers held at once while each direction's columns are made: 4 MB."""
+BLOCK = 1 << 17
+"""Numbers held at once while each direction's columns are made: 1 MB."""
 AT_ONCE = 250_000
 """Values of rows that are brought to a triangle at once, where that is more than it holds."""
 GENERIC = 0.3
@@ -63,9 +65,9 @@ def is_determined(term: RandomTerm, factor: GroupingFactor, residual: Floats | N
     sketch, triangle = Sketch(n, rng), Triangle(count)
     for _ in range(probes_for(count, n)):
         w = rng.standard_normal(n)
-        short = [sketch(block) for block in images(z, factor, slopes, w, term.kernel)]
-        short += [] if residual is None else [sketch((residual * w)[:, None])]
-        triangle.add(np.hstack(short))
+        short = (sketch(block) for block in images(z, factor, slopes, w, term.kernel))
+        own = [] if residual is None else [sketch((residual * w)[:, None])]
+        triangle.add(side_by_side(chain(short, own), sketch.rows, count))
     size = np.linalg.norm(triangle.R, axis=0)
     return bool(np.all(size > 0)) and len(null_space(triangle.R / size)) == 0
 
@@ -114,8 +116,8 @@ def images(
     (n, k) array
         Columns of the next k matrices D, few enough to be no burden on memory.
     """
-    columns = np.asfortranarray(z)
-    sums = np.stack([np.bincount(factor.codes, c * w, factor.n_levels) for c in columns.T], axis=1)
+    z = np.asfortranarray(z)
+    sums = np.stack([np.bincount(factor.codes, c * w, factor.n_levels) for c in z.T], axis=1)
     if kernel is not None:
         sums = np.asarray(kernel @ sums)
     of_rows = np.empty(z.shape, order="F")
@@ -128,16 +130,27 @@ def images(
         for k, D in enumerate(block):
             used = np.flatnonzero(np.any(D != 0, axis=0))
             effects = of_rows[:, used] @ D[np.ix_(used, used)]
-            np.einsum("na,na->n", columns[:, used], effects, out=out[:, k])
+            np.einsum("na,na->n", z[:, used], effects, out=out[:, k])
         yield out
 
 
-def null_space(R: Floats) -> Floats:
-    """Orthonormal rows (d, c) that a triangle (at most c, c) takes to zero."""
-    _, s, Vt = np.linalg.svd(R, full_matrices=True)
-    values = np.zeros(R.shape[1])
+def null_space(M: Floats) -> Floats:
+    """Orthonormal rows (d, c) that M (m, c) takes to zero."""
+    # of many rows the triangle says the same; their orthogonal matrix is (m, m)
+    few = np.asarray(np.linalg.qr(M, mode="r")) if len(M) > M.shape[1] else M
+    _, s, Vt = np.linalg.svd(few, full_matrices=True)
+    values = np.zeros(M.shape[1])
     values[: len(s)] = s
     return np.asarray(Vt[values <= DEPENDENT * max(float(values.max(initial=0.0)), 1.0)])
+
+
+def side_by_side(blocks: Iterable[Floats], rows: int, count: int) -> Floats:
+    """Blocks of columns, which come one after the other, as one matrix (rows, count)."""
+    out, at = np.empty((rows, count)), 0
+    for block in blocks:
+        out[:, at : at + block.shape[1]] = block
+        at += block.shape[1]
+    return out
 
 
 class Triangle:
@@ -174,6 +187,7 @@ class Sketch:
 
     def __init__(self, n: int, rng: np.random.Generator) -> None:
         self.few = n <= SKETCH
+        self.rows = min(n, SKETCH)
         if not self.few:
             self.place = rng.integers(0, SKETCH, n)
             self.sign = rng.choice([-1.0, 1.0], n)

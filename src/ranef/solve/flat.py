@@ -13,7 +13,7 @@ In a generalised model the same holds of the covariance of each linear predictor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 
@@ -21,7 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import _core
-from ranef.design.determinacy import DEPENDENT, Sketch, Triangle, images, null_space, probes_for
+from ranef.design.determinacy import (
+    DEPENDENT,
+    Sketch,
+    Triangle,
+    images,
+    null_space,
+    probes_for,
+    side_by_side,
+)
 from ranef.design.terms import GroupingFactor
 from ranef.errors import ModelError
 from ranef.solve.layout import nests
@@ -215,11 +223,11 @@ def null_directions(
         kept = _derivatives(
             model.terms, factors, coordinates, predictor.residual, _without(basis, w)
         )
-        projected.add(np.hstack([_sketched(sketch, block, basis, short) for block in kept]))
+        apart = (_sketched(sketch, block, basis, short) for block in kept)
+        projected.add(side_by_side(apart, sketch.rows, count))
         free = _derivatives(model.terms, factors, coordinates, predictor.residual, w)
-        raw = [(sketch(block), np.einsum("nk,nk->k", block, block)) for block in free]
-        plain.add(np.hstack([sums for sums, _ in raw]))
-        scale += np.concatenate([squares for _, squares in raw])
+        sums = (sketch(block) for block in _measured(free, scale))
+        plain.add(side_by_side(sums, sketch.rows, count))
     size = np.sqrt(np.where(scale > 0, scale, 1.0))
     N, untouched = null_space(projected.R / size), plain.R / size
     change = _user_scale(model.terms, coordinates, len(predictor.residual))
@@ -397,6 +405,15 @@ def _without(basis: Floats | None, v: Floats) -> Floats:
     for _ in range(2):
         v = v - basis @ (basis.T @ v)
     return v
+
+
+def _measured(blocks: Iterable[Floats], squares: Floats) -> Iterator[Floats]:
+    """The same columns (n, k), their sums of squares added to those given on the way."""
+    at = 0
+    for block in blocks:
+        squares[at : at + block.shape[1]] += np.einsum("nk,nk->k", block, block)
+        at += block.shape[1]
+        yield block
 
 
 def _sketched(

@@ -241,6 +241,23 @@ def test_work_that_lasts_is_forecast_once(
     assert capfd.readouterr().err == ""
 
 
+def test_work_that_is_done_in_blocks_is_forecast_by_whole_blocks(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A block of 300 variants counted as one: 12,000 of them were said to last for hours."""
+    from ranef.display import progress
+
+    clock = iter(np.arange(0.0, 1e4, 2.0))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(progress, "_someone_looks", lambda: False)
+    with progress.Ticker(12_000, "relationship", None, unit=" variants") as advance:
+        for _ in range(40):
+            advance(300)
+    assert capfd.readouterr().err == (
+        "ranef: relationship: 900 of 12,000 variants done, about 1 minute left\n"
+    )
+
+
 def test_an_interrupt_says_how_much_was_done() -> None:
     from ranef.display.progress import arriving
 

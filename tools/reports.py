@@ -93,7 +93,8 @@ def gee_of_categories(path: Path) -> None:
 
 @page
 def meta(path: Path) -> None:
-    trials = ranef.data.load("bcg")
+    counts = {"ai": "tpos", "bi": "tneg", "ci": "cpos", "di": "cneg"}
+    trials = ranef.effect_sizes("RR", ranef.data.load("bcg"), **counts)
     ranef.meta("yi ~ ablat", trials, variance="vi").report(path)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
+
+from ranef.formula.labels import count_text
 
 __all__ = ["SearchBar", "Tally", "Ticker", "arriving", "counted"]
 
@@ -121,7 +124,8 @@ class _Counted:
         self._said = True
         left = spent * (self._total - self._done) / self._done
         if left > WORTH_SAYING:
-            words = f"{left / 60:,.0f} minutes" if left < 7200 else f"{left / 3600:,.1f} hours"
+            minutes = count_text(round(left / 60), "minute")
+            words = minutes if left < 7200 else f"{left / 3600:,.1f} hours"
             print(
                 f"ranef: {self._what}: {self._done:,} of {self._total:,}{self._unit} done, about "
                 f"{words} left",
@@ -162,15 +166,18 @@ class Ticker:
     """A progress bar that is told how many pieces of work are done."""
 
     def __init__(self, total: int, what: str, wanted: bool | None, *, unit: str = " fits") -> None:
-        self._work = counted(range(total), what, wanted, unit=unit)
-        next(self._work, None)
+        self._count = 0
+        self._work = arriving(
+            itertools.repeat(None), total, what, wanted, unit=unit, size=lambda _: self._count
+        )
+        next(self._work)
 
     def __enter__(self) -> Callable[[int], object]:
         return self._advance
 
     def _advance(self, count: int) -> None:
-        for _ in range(count):
-            next(self._work, None)
+        self._count = count
+        next(self._work)
 
     def __exit__(self, *raised: object) -> None:
         close = getattr(self._work, "close", None)

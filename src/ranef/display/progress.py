@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ranef.formula.labels import count_text
-
 __all__ = ["SearchBar", "Tally", "Ticker", "arriving", "counted"]
 
 T = TypeVar("T")
@@ -124,8 +122,9 @@ class _Counted:
         self._said = True
         left = spent * (self._total - self._done) / self._done
         if left > WORTH_SAYING:
-            minutes = count_text(round(left / 60), "minute")
-            words = minutes if left < 7200 else f"{left / 3600:,.1f} hours"
+            minutes = round(left / 60)
+            words = f"{minutes} minute{'s' if minutes > 1 else ''}"
+            words = words if left < 7200 else f"{left / 3600:,.1f} hours"
             print(
                 f"ranef: {self._what}: {self._done:,} of {self._total:,}{self._unit} done, about "
                 f"{words} left",

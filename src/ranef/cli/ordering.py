@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ranef.cli.spellings import is_text
 from ranef.errors import DataError, suggestion
 
 __all__ = ["in_order", "natural_order_note"]
@@ -51,10 +52,10 @@ def natural_order_note(column: Any, name: str) -> str | None:
     from ranef.tables.calendar import calendar_order
     from ranef.tables.looks import natural_order
 
-    if column.dtype != object and not pd.api.types.is_string_dtype(column.dtype):
+    if not is_text(column):
         return None
     found = pd.unique(column.dropna())
-    if not 2 <= len(found) <= MOST or not all(isinstance(value, str) for value in found):
+    if not 2 <= len(found) <= MOST:
         return None
     counted, dated = natural_order(found), calendar_order(found)
     natural = dated if counted is None else counted

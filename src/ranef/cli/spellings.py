@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from ranef.tables.looks import plain_form
+from ranef.tables.looks import look_alikes, plain_form
 
-__all__ = ["copies", "in_one_spelling", "spellings_note"]
+__all__ = ["copies", "in_one_spelling", "is_text", "spellings_note"]
 
 MOST_COPIES = 0.05
 """Share of rows up to which copies are slips, and a column that tells all others apart a key."""
@@ -36,12 +36,9 @@ def spellings_note(column: Any, name: str) -> str | None:
     >>> print(spellings_note(pd.Series(["Ward A", "ward a ", "Ward A", "B"]), "ward"))
     column 'ward' has 'ward a ' beside 'Ward A'; --unify ward makes them one
     """
-    if not _is_text(column):
+    if not is_text(column):
         return None
-    forms: dict[str, list[str]] = {}
-    for value in column.value_counts().index:
-        forms.setdefault(plain_form(value), []).append(value)
-    several = [values for values in forms.values() if len(values) > 1]
+    several = look_alikes(column.value_counts().index)
     if not several:
         return None
     usual, odd, *_ = several[0]
@@ -53,7 +50,8 @@ def spellings_note(column: Any, name: str) -> str | None:
     )
 
 
-def _is_text(column: Any) -> bool:
+def is_text(column: Any) -> bool:
+    """Tell whether all values of a column are text."""
     import pandas as pd
 
     return (column.dtype == object or pd.api.types.is_string_dtype(column.dtype)) and all(

@@ -388,6 +388,7 @@ def _derivatives(
         assert t is not None
         own = terms[t].term
         slopes = [c.D for c in some if c.D is not None]
+        # the columns are made anew for each w: held, they would stand beside the triangles' work
         yield from images(own.z @ terms[t].basis, factors[own.factor], slopes, w, own.kernel)
     for r in residual:
         yield (r * w)[:, None]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.errors import DataError, row_text
-from ranef.tables.looks import plain_form
+from ranef.tables.looks import look_alikes, plain_form
 from ranef.tables.missing_codes import missing_codes
 from ranef.tables.table import Table
 
@@ -69,16 +69,14 @@ def namesakes(used: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:
 def _look_alikes(name: str, codes: Any, levels: Sequence[Any], rows: Mask) -> Iterable[str]:
     """Say which levels differ only by blanks, case or Unicode form."""
     counts = np.bincount(codes[rows & (codes >= 0)], minlength=len(levels))
-    forms: dict[str, list[int]] = {}
-    for place in np.flatnonzero(counts).tolist():
-        if isinstance(levels[place], str):
-            forms.setdefault(plain_form(levels[place]), []).append(place)
-    alike = [places for places in forms.values() if len(places) > 1]
+    places = np.flatnonzero(counts).tolist()
+    seen = {levels[p]: counts[p] for p in places if isinstance(levels[p], str)}
+    alike = look_alikes(seen)
     if not alike:
         return
-    first = sorted(alike[0], key=lambda place: -counts[place])
-    shown = ", ".join(f"{levels[p]!a} ({counts[p]:,})" for p in first[:4])
-    extra = sum(len(places) - 1 for places in alike)
+    first = sorted(alike[0], key=lambda level: -seen[level])
+    shown = ", ".join(f"{level!a} ({seen[level]:,})" for level in first[:4])
+    extra = sum(len(group) - 1 for group in alike)
     verb = "levels differ" if extra > 1 else "level differs"
     yield (
         f"{extra:,} {verb} from another of {name} only by blanks, case or Unicode form, and "

@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = [
     "counted_visits",
+    "look_alikes",
     "look_of",
     "natural_order",
     "plain_form",
@@ -168,6 +169,20 @@ def two_numbers(value: Any) -> str | None:
         return None
     mark = found[1] or found[2]
     return f"The cells hold two numbers each: make two columns of them, split at {mark!r}"
+
+
+def look_alikes(texts: Iterable[str]) -> list[list[str]]:
+    """Return the texts that differ from another only by blanks, case or Unicode form, together.
+
+    Examples
+    --------
+    >>> look_alikes(["Ward A", "B", "ward a "])
+    [['Ward A', 'ward a ']]
+    """
+    forms: dict[str, list[str]] = {}
+    for text in texts:
+        forms.setdefault(plain_form(text), []).append(text)
+    return [alike for alike in forms.values() if len(alike) > 1]
 
 
 def plain_form(text: str) -> str:

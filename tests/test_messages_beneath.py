@@ -14,6 +14,7 @@ from scipy.sparse import csc_array
 from test_messages_edges import World
 
 import ranef
+from ranef import squares
 from ranef.errors import ModelError, RanefError
 from ranef.inference import refits
 from ranef.inference.coefficients import clusters, sandwich
@@ -23,7 +24,15 @@ from ranef.inference.linear import LinearInference
 from ranef.inference.nested import exact
 from ranef.inference.rows import generalised_prediction as prediction
 from ranef.inference.rows import history, integration, next_rows, row_functions
-from ranef.models import dropout, generalised, linear, marginal, noise, structured
+from ranef.models import (
+    dropout,
+    generalised,
+    linear,
+    marginal_errors,
+    marginal_fitting,
+    noise,
+    structured,
+)
 from ranef.questions.averages import bootstrap as averages
 from ranef.questions.averages import population
 from ranef.questions.checks import (
@@ -37,7 +46,8 @@ from ranef.questions.intervals import bootstrap
 from ranef.questions.levels import funnel, level_effects, ranking, ratios
 from ranef.questions.means import grid, trends
 from ranef.questions.selection import averaging, compare, left_out, searches
-from ranef.solve import forecast, iterative, resources
+from ranef.solve import forecast, iterative
+from ranef.solve.marginal.equations import Outside
 from ranef.solve.structured import design, kept, moments
 from ranef.tables import Table
 
@@ -196,12 +206,13 @@ WRONG = {
         "did not come to rest together; use a column of the table, such as power(x)",
     ),
     "coefficients of one cluster": (
-        lambda w, m: (m.setattr(marginal, "influences", lambda *given: Fake(whole=np.ones(1))),
-                      marginal.covariance(w.marginal.estimate, "jackknife")),
+        lambda w, m: (m.setattr(marginal_errors, "influences",
+                                lambda *given: Fake(whole=np.ones(1))),
+                      marginal_errors.covariance(w.marginal.estimate, "jackknife")),
         "without g 0 a coefficient is not determined; use covariance='robust' or 'fay-graubard'",
     ),
     "means out of range": (
-        lambda w, m: (m.setattr(marginal, "solve", outside),
+        lambda w, m: (m.setattr(marginal_fitting, "solve", outside),
                       ranef.gee("c ~ x", w.data, groups="g", family="poisson")),
         "no coefficients were found whose means the family can have: under the link 'log'",
     ),
@@ -348,8 +359,8 @@ WRONG = {
         "conjugate gradients did not arrive in 1 steps",
     ),
     "another SciPy": (
-        lambda w, m: (m.setattr(resources, "_core", Fake(
-            has_lapack=lambda: False, set_lapack=other_signature)), resources.use_lapack()),
+        lambda w, m: (m.setattr(squares, "_core", Fake(
+            has_lapack=lambda: False, set_lapack=other_signature)), squares.use_lapack()),
         "this SciPy cannot be used for large models: dgemm differs; install SciPy from PyPI",
     ),
     "rows connected beyond memory": (
@@ -377,7 +388,7 @@ class Unsolved:
 
 
 def outside(*given):
-    raise marginal.Outside
+    raise Outside
 
 
 def other_signature(*given):
